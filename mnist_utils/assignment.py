@@ -1,0 +1,138 @@
+"""The assignment as data, and the verdict on a run.
+
+    judge(record)       # a Verdict a rule, each with its evidence
+    overall(verdicts)   # "pass", "fail" or "not judged"
+
+A verdict is read off the record alone; nothing is trained, tested or looked up.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """At least `target` of the validation images right at the last epoch, with fewer than `parameters` parameters,
+    in fewer than `epochs` epochs, without a fully connected layer."""
+
+    target: Fraction = Fraction(994, 1000)
+    parameters: int = 20_000
+    epochs: int = 20
+    validation_images: int = 10_000
+
+
+ASSIGNMENT = Assignment()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one rule: `outcome` is "pass", "fail" or "not judged", `evidence` says from what."""
+
+    rule: str
+    outcome: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome.upper():<10}  {self.rule}: {self.evidence}"
+
+
+def judge(record, assignment: Assignment = ASSIGNMENT) -> list[Verdict]:
+    """The verdict on a `records.RunRecord`, one a rule, accuracy first.
+
+    The last epoch counts; the best is only mentioned. Nothing is judged that the record does not show: another
+    dataset than MNIST, the holdout images, or a run that did not complete leave the accuracy "not judged".
+    """
+    return [
+        _accuracy(record, assignment),
+        _parameters(record, assignment),
+        _epochs(record, assignment),
+        _fully_connected(record),
+    ]
+
+
+def overall(verdicts: list[Verdict]) -> str:
+    """ "fail" where a rule failed, else "not judged" where one could not be judged, else "pass"."""
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return FAIL if FAIL in outcomes else NOT_JUDGED if NOT_JUDGED in outcomes else PASS
+
+
+def summary(record, assignment: Assignment = ASSIGNMENT) -> str:
+    """The verdict on a run in one line, with the reason where it is not judged."""
+    verdicts = judge(record, assignment)
+    said = overall(verdicts)
+    if said == NOT_JUDGED:
+        said += f": {_why_not_judged(record, assignment) or 'the record is incomplete'}"
+    reached = f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}" if record.epochs else "no epoch"
+    return f"{said} ({reached}, {record.model.get('parameters', 0):,} parameters, {len(record.epochs)} epochs)"
+
+
+def _accuracy(record, assignment: Assignment) -> Verdict:
+    rule = f"at least {float(assignment.target):.1%} at the last epoch"
+    reason = _why_not_judged(record, assignment)
+    if not record.epochs:
+        return Verdict(rule, NOT_JUDGED, reason)
+    last, best = record.last, record.best
+    evidence = (
+        f"{last.validation_correct:,} of {last.validation_total:,} ({last.validation_accuracy:.2%}) "
+        f"at epoch {last.epoch}; best {best.validation_accuracy:.2%} at epoch {best.epoch}"
+    )
+    if reason:
+        return Verdict(rule, NOT_JUDGED, f"{reason}; {evidence}")
+    reached = Fraction(last.validation_correct, last.validation_total) >= assignment.target
+    return Verdict(rule, PASS if reached else FAIL, evidence)
+
+
+def _why_not_judged(record, assignment: Assignment) -> str:
+    if record.dataset.get("name") != "mnist":
+        return "not MNIST"
+    if not record.epochs:
+        return "no epoch was finished"
+    if record.dataset.get("split") != "assignment" or record.last.validation_total != assignment.validation_images:
+        return f"not the {assignment.validation_images:,} test images"
+    if record.status != "completed":
+        return f"the run is {record.status}"
+    return ""
+
+
+def _parameters(record, assignment: Assignment) -> Verdict:
+    rule, count = f"fewer than {assignment.parameters:,} parameters", record.model.get("parameters")
+    if count is None:
+        return Verdict(rule, NOT_JUDGED, "no model in the record")
+    return Verdict(rule, PASS if count < assignment.parameters else FAIL, f"{count:,} parameters")
+
+
+def _epochs(record, assignment: Assignment) -> Verdict:
+    rule, count = f"fewer than {assignment.epochs} epochs", len(record.epochs)
+    if count < assignment.epochs and record.status != "completed":
+        return Verdict(rule, NOT_JUDGED, f"{count} epochs so far, the run is {record.status}")
+    return Verdict(rule, PASS if count < assignment.epochs else FAIL, f"{count} epochs")
+
+
+def _fully_connected(record) -> Verdict:
+    rule, layers = "no fully connected layer", record.model.get("layers")
+    if not layers:
+        return Verdict(rule, NOT_JUDGED, "no layers in the record")
+    found = [f"{layer['name']}: {why}" for layer in layers if (why := _why_fully_connected(layer))]
+    if found:
+        return Verdict(rule, FAIL, "; ".join(found))
+    convolutions = [layer for layer in layers if layer["kind"] == "convolution"]
+    kernels = sorted({"x".join(map(str, layer["kernel"])) for layer in convolutions})
+    return Verdict(rule, PASS, f"{len(convolutions)} convolutions ({', '.join(kernels)}), none over a whole map")
+
+
+def _why_fully_connected(layer: dict) -> str:
+    """A matrix product, or a convolution that is one in disguise: over flattened pixels, or over a whole map."""
+    if layer["kind"] == "matrix product":
+        return "a matrix product with trained weights"
+    if layer["kind"] == "flat convolution":
+        return "a convolution of flattened pixels"
+    if layer["kind"] != "convolution":
+        return ""
+    reach = [d * (k - 1) + 1 for d, k in zip(layer["dilation"], layer["kernel"])]
+    covers = all(r >= size for r, size in zip(reach, layer["input_size"]))
+    one_output = all(size == 1 for size in layer["output_size"])
+    if covers and one_output and any(size > 1 for size in layer["input_size"]):
+        return f"a convolution over its whole {'x'.join(map(str, layer['input_size']))} map"
+    return ""
