@@ -1,0 +1,140 @@
+"""The figures of a run. Each function takes data and returns a figure that carries its own alternative text.
+
+    figure = accuracy_curve(record)
+    show(figure)                            # in a notebook, alternative text included
+    save(figure, "accuracy.png")
+
+Figures are built without pyplot, so nothing is shown, kept open or changed behind the caller's back.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from .records import RunRecord, atomic_write
+
+TRAIN, VALIDATION, TARGET = "#8c8c8c", "#0b5fa5", "#c23b22"  # told apart in grey and by colour-blind readers
+DPI = 110
+
+
+def accuracy_curve(record: RunRecord, target: float = 0.994) -> Figure:
+    """Accuracy of each epoch in training and on the validation images, with the target as a line."""
+    figure, axes = _axes("Accuracy", record)
+    validation = [row.validation_accuracy for row in record.epochs]
+    _curves(axes, record, [row.train_accuracy for row in record.epochs], validation)
+    axes.axhline(target, color=TARGET, linewidth=1, label=f"target {target:.1%}")
+    axes.set_ylim(bottom=max(0.0, min(0.98, min(validation) - 0.002)), top=1.0005)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
+    axes.legend(loc="lower right")
+    return _described(
+        figure,
+        f"Accuracy by epoch: the validation curve ends at {record.last.validation_accuracy:.2%} in epoch "
+        f"{record.last.epoch}, its best is {record.best.validation_accuracy:.2%} in epoch {record.best.epoch}; "
+        f"training ends at {record.last.train_accuracy:.2%}; the target line is at {target:.1%}.",
+    )
+
+
+def loss_curve(record: RunRecord) -> Figure:
+    """Mean cross-entropy of each epoch in training and on the validation images, on a logarithmic scale."""
+    figure, axes = _axes("Loss (cross-entropy)", record)
+    _curves(axes, record, [row.train_loss for row in record.epochs], [row.validation_loss for row in record.epochs])
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.legend(loc="upper right")
+    return _described(
+        figure,
+        f"Loss by epoch, logarithmic: validation ends at {record.last.validation_loss:.4f}, "
+        f"training at {record.last.train_loss:.4f}.",
+    )
+
+
+def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
+    """The first images, uint8 (N, 28, 28), each under its label."""
+    count = min(rows * columns, len(labels))
+    titles = [str(int(label)) for label in labels[:count]]
+    return _described(_grid(images[:count], titles, columns), f"{count} digits with their labels: {' '.join(titles)}.")
+
+
+def misclassified(images, labels, probabilities, columns: int = 8, most: int = 24) -> Figure:
+    """The wrongly read images, the most confident mistakes first: truth, guess and the guess's probability.
+
+    `images` are uint8 (N, 28, 28), `labels` int (N,), `probabilities` float (N, 10).
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    guesses, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(guesses != labels)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    titles = [f"{labels[i]} read {guesses[i]}\n{confidence[i]:.0%}" for i in shown]
+    listed = "; ".join(f"a {labels[i]} read as {guesses[i]} ({confidence[i]:.0%} sure)" for i in shown)
+    text = f"{len(wrong)} of {len(labels)} images are misclassified; shown are {len(shown)}: {listed or 'none'}."
+    return _described(_grid(np.asarray(images)[shown], titles, columns), text)
+
+
+def confusion(labels, guesses) -> Figure:
+    """How often each digit, int (N,), was read as which; the diagonal is left out of the colours."""
+    from sklearn.metrics import confusion_matrix
+
+    matrix = confusion_matrix(labels, guesses, labels=range(10))
+    mistakes = np.where(np.eye(10, dtype=bool), 0, matrix)
+    figure = Figure(figsize=(6, 5.4), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot(xlabel="read as", ylabel="label", xticks=range(10), yticks=range(10))
+    axes.imshow(mistakes, cmap="Blues")
+    for row, column in zip(*np.nonzero(matrix)):
+        dark = mistakes[row, column] > mistakes.max() / 2
+        color = "white" if dark else "#777777" if row == column else "black"
+        axes.text(column, row, matrix[row, column], ha="center", va="center", color=color, fontsize=9)
+    worst = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    text = f"Confusion matrix: {mistakes.sum()} mistakes of {matrix.sum()}"
+    if mistakes.any():
+        text += f"; the most frequent, {mistakes.max()} times, is a {worst[0]} read as {worst[1]}"
+    return _described(figure, text + ".")
+
+
+def show(figure: Figure) -> None:
+    """Display the figure in a notebook as PNG, with its alternative text."""
+    from IPython.display import Image, display
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    display(Image(png.getvalue(), format="png", alt=figure.alt_text))
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure as PNG, its alternative text in the file's Description."""
+    with atomic_write(path) as part:
+        figure.savefig(part, format="png", metadata={"Description": figure.alt_text})
+
+
+def _axes(label: str, record: RunRecord):
+    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    data = "" if record.dataset.get("name") == "mnist" else f" (NOT MNIST: {record.dataset.get('name')})"
+    axes = figure.add_subplot(xlabel="epoch", ylabel=label, title=f"{record.notebook}, seed {record.seed}{data}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _curves(axes, record: RunRecord, train: list[float], validation: list[float]) -> None:
+    epochs = [row.epoch for row in record.epochs]
+    axes.plot(epochs, train, color=TRAIN, linestyle="--", label="training")
+    axes.plot(epochs, validation, color=VALIDATION, marker="o", label="validation")
+
+
+def _grid(images, titles: list[str], columns: int) -> Figure:
+    rows = max(1, -(-len(titles) // columns))
+    figure = Figure(figsize=(columns * 0.95, rows * 1.35), dpi=DPI, layout="constrained")
+    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if place < len(titles):
+            axes.imshow(images[place], cmap="gray_r", vmin=0, vmax=255)
+            axes.set_title(titles[place], fontsize=9)
+    return figure
+
+
+def _described(figure: Figure, text: str) -> Figure:
+    figure.alt_text = text
+    return figure

@@ -1,0 +1,222 @@
+"""One pass of training, one pass of testing, and what must be settled before: seeds, device, threads.
+
+    for epoch in range(1, epochs + 1):
+        trained = train(model, device, train_loader, optimizer, epoch=epoch)
+        tested = test(model, device, test_loader)
+        rows.append(epoch_row(epoch, learning_rate, trained, tested))
+
+A loader is any iterable of (images, labels) batches: float32 (B, 1, 28, 28) and int64 (B,), a DataLoader too.
+"""
+
+import math
+import platform
+import random
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .records import EpochRow, atomic_write
+
+BAR_EVERY = 20  # batches between two looks at the loss, each of which waits for the device
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over a loader gave; `loss` is the mean over images (nats), not over batches."""
+
+    loss: float
+    correct: int
+    total: int
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+    def __str__(self) -> str:
+        return f"Average loss: {self.loss:.4f}, Accuracy: {self.correct}/{self.total} ({self.accuracy:.2%})"
+
+
+def train(
+    model: nn.Module,
+    device: torch.device,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    scheduler=None,
+    epoch: int = 1,
+    progress: bool = True,
+) -> Pass:
+    """Adjust `model` once by every batch and count what it had right at that moment.
+
+    `scheduler`, where given, steps after each batch. With `progress`, a bar shows loss and batch. Raises
+    DivergedError as soon as the bar, or else the end of the pass, shows a loss that is not finite.
+    """
+    model.train()
+    tally, started = _Tally(device), time.perf_counter()
+    with _bar(loader, epoch, progress) as bar:
+        for batch, (images, labels) in enumerate(bar):
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            tally.add(loss.detach(), logits.detach(), labels)
+            if progress and (batch % BAR_EVERY == 0 or batch + 1 == bar.total):
+                shown = _finite(loss.item(), epoch, optimizer)
+                bar.set_postfix_str(f"loss={shown:.4f} batch_id={batch}", refresh=False)
+    result = tally.result(time.perf_counter() - started)
+    _finite(result.loss, epoch, optimizer)
+    return result
+
+
+@torch.inference_mode()
+def test(
+    model: nn.Module,
+    device: torch.device,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    name: str = "Test set",
+    progress: bool = True,
+) -> Pass:
+    """Count what `model`, left as it is, has right; with `progress`, print it in the course's form:
+
+    `Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)`
+    """
+    model.eval()
+    tally, started = _Tally(device), time.perf_counter()
+    for images, labels in loader:
+        images, labels = images.to(device), labels.to(device)
+        logits = model(images)
+        tally.add(F.cross_entropy(logits, labels), logits, labels)
+    result = tally.result(time.perf_counter() - started)
+    if progress:
+        print(f"{name}: {result}", flush=True)
+    return result
+
+
+test.__test__ = False  # pytest collects by name; this is no test
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """The model's probabilities for every image, in the loader's order: float32 (N, 10) on the CPU."""
+    model.eval()
+    return torch.cat([model(images.to(device)).softmax(dim=1).cpu() for images, _ in loader])
+
+
+def epoch_row(epoch: int, learning_rate: float, trained: Pass, tested: Pass) -> EpochRow:
+    """The record's row of one epoch."""
+    return EpochRow(
+        epoch, learning_rate, trained.loss, trained.correct, trained.total, trained.seconds,
+        tested.loss, tested.correct, tested.total, tested.seconds,
+    )  # fmt: skip
+
+
+def check_recipe(epochs: int, batch_size: int, learning_rate: float, **others: float) -> None:
+    """Raise ValueError, naming the parameter, where a recipe makes no sense; `others` must be 0 or more."""
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be a number above 0, got {learning_rate!r}")
+    for name, value in others.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+
+
+def set_seed(seed: int) -> None:
+    """Seed every generator and choose deterministic kernels: same seed, machine and threads, same bits."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
+
+
+def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
+    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU with `threads` threads (0: torch's own).
+
+    Raises ValueError for a device that is unknown or not there.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto'") from error
+    return device
+
+
+def device_facts(device: torch.device) -> dict:
+    """What the run record keeps of the hardware."""
+    if device.type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
+    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write the weights as safetensors, a format that holds tensors only: loading it runs no code."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_write(path) as part:
+        save_file(weights, part)
+
+
+class _Tally:
+    """Sums kept on the device, so that nothing waits for it before the end of the pass."""
+
+    def __init__(self, device: torch.device):
+        self.loss = torch.zeros((), device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.total = 0
+
+    def add(self, mean_loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss += mean_loss * len(labels)
+        self.correct += (logits.argmax(dim=1) == labels).sum()
+        self.total += len(labels)
+
+    def result(self, seconds: float) -> Pass:
+        if not self.total:
+            raise ValueError("the loader gave no batch")
+        return Pass(self.loss.item() / self.total, int(self.correct), self.total, seconds)
+
+
+def _bar(loader, epoch: int, progress: bool) -> tqdm:
+    return tqdm(
+        loader, desc=f"Epoch {epoch}", total=len(loader) if hasattr(loader, "__len__") else None, file=sys.stdout,
+        ncols=96, mininterval=0.5, disable=not progress,
+        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]",
+    )  # fmt: skip
+
+
+def _finite(loss: float, epoch: int, optimizer: torch.optim.Optimizer) -> float:
+    if not math.isfinite(loss):
+        rate = optimizer.param_groups[0]["lr"]
+        raise DivergedError(f"the loss is {loss} in epoch {epoch}; lower the learning rate, {rate:g} at this step")
+    return loss
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
