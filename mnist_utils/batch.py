@@ -170,7 +170,8 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
     try:
         papermill.execute_notebook(
             path, executed, values, kernel_name="python3", progress_bar=False, autosave_cell_every=5,
-            stdout_file=log, stderr_file=log, coalesce_streams=True, extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            stdout_file=log, stderr_file=log, coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )  # fmt: skip
         return "completed", ""
     except PapermillExecutionError as error:

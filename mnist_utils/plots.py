@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .records import RunRecord, atomic_write
 
@@ -27,6 +27,7 @@ def accuracy_curve(record: RunRecord, target: float = 0.994) -> Figure:
     _curves(axes, record, [row.train_accuracy for row in record.epochs], validation)
     axes.axhline(target, color=TARGET, linewidth=1, label=f"target {target:.1%}")
     axes.set_ylim(bottom=max(0.0, min(0.98, min(validation) - 0.002)), top=1.0005)
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
     axes.legend(loc="lower right")
     return _described(
@@ -42,8 +43,9 @@ def loss_curve(record: RunRecord) -> Figure:
     figure, axes = _axes("Loss (cross-entropy)", record)
     _curves(axes, record, [row.train_loss for row in record.epochs], [row.validation_loss for row in record.epochs])
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="upper right")
     return _described(
         figure,

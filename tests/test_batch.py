@@ -1,0 +1,304 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from mnist_utils.batch import UsageError, check_values, find_notebook, read_parameters, run_notebook
+from mnist_utils.records import RunRecord
+
+PARAMETERS = """
+# @markdown how many
+count: int = 1  # @param {type:"integer"}
+rate: float = 0.5
+loud: bool = False
+kind: str = "plain"  # @param ["plain", "fancy"]
+seed: int = 3
+out_dir: str = "results"
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Write a small notebook that does `source` and return its path."""
+
+    def write(source: str = "print(count, kind)", name: str = "small") -> Path:
+        cells = [
+            nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell("print('first')"),
+            nbformat.v4.new_code_cell(source),
+            nbformat.v4.new_code_cell("print('last')"),
+        ]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+        return path
+
+    return write
+
+
+def command(*words, **options) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", "mnist_utils", *map(str, words)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+
+
+def printed(folder: Path, name: str = "small") -> str:
+    cells = nbformat.read(folder / f"{name}.ipynb", as_version=4).cells
+    return "".join(o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs)
+
+
+def test_parameters_are_read_with_type_default_meaning_and_choices(notebook):
+    parameters = read_parameters(notebook())
+    assert list(parameters) == ["count", "rate", "loud", "kind", "seed", "out_dir"]
+    assert (parameters["count"].default, parameters["count"].meaning) == (1, "how many")
+    assert parameters["kind"].choices == ("plain", "fancy") and parameters["rate"].meaning == ""
+
+
+def test_values_take_the_declared_types(notebook):
+    given = {"count": "7", "rate": "1e-3", "loud": "True", "kind": "fancy"}
+    assert check_values(notebook(), given) == {"count": 7, "rate": 0.001, "loud": True, "kind": "fancy"}
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("cuont", "3", "no parameter 'cuont'.*did you mean 'count'"),
+        ("zzz", "3", "it has count, rate, loud"),
+        ("count", "ten", "count must be int, got 'ten'"),
+        ("count", "1.5", "count must be int"),
+        ("rate", "nan", "rate must be a finite number"),
+        ("rate", "-inf", "rate must be a finite number"),
+        ("loud", "perhaps", "loud must be bool"),
+        ("kind", "odd", "kind must be one of plain, fancy"),
+        ("out_dir", "x", "out_dir is set by --out"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(notebook, name, text, message):
+    with pytest.raises(UsageError, match=message):
+        check_values(notebook(), {name: text})
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cells": 3}', '{"cells": []}'])
+def test_files_that_are_no_such_notebook(content, tmp_path):
+    (tmp_path / "odd.ipynb").write_text(content)
+    with pytest.raises(UsageError, match="odd.ipynb"):
+        read_parameters(tmp_path / "odd.ipynb")
+
+
+def test_notebooks_are_found_by_path_and_by_name(notebook, monkeypatch):
+    path = notebook()
+    assert find_notebook(str(path)) == path
+    monkeypatch.chdir(ROOT)
+    assert find_notebook("01_seed_model") == Path("notebooks/01_seed_model.ipynb")
+    with pytest.raises(UsageError, match="did you mean '01_seed_model'"):
+        find_notebook("01_sede_model")
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(UsageError, match="run from a clone"):
+        find_notebook("01_seed_model")
+
+
+def test_a_run_leaves_notebook_html_and_record(notebook, tmp_path):
+    record = run_notebook(notebook(), {"count": 5}, tmp_path / "out")
+    folder = tmp_path / "out/small/seed-3"
+    assert record.status == "completed" == RunRecord.load(folder).status
+    assert printed(folder) == "first\n5 plain\nlast\n"
+    assert "5 plain" in (folder / "small.html").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "run.json", "small.html", "small.ipynb"]
+
+
+def test_a_failing_cell_leaves_the_partial_notebook_and_a_failed_record(notebook, tmp_path):
+    result = command("run", notebook("raise ValueError('no good')"), "--out", tmp_path / "out")
+    folder = tmp_path / "out/small/seed-3"
+    record = RunRecord.load(folder)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert record.status == "failed" and record.error == "cell In [4]: ValueError: no good"
+    assert record.error in result.stdout
+    assert printed(folder) == "first\n" and (folder / "small.html").exists()
+
+
+def test_a_killed_kernel_is_a_failure_in_record_and_notebook(notebook, tmp_path):
+    record = run_notebook(notebook("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), {}, tmp_path / "out")
+    assert record.status == "failed" and "kernel died" in record.error
+    metadata = nbformat.read(tmp_path / "out/small/seed-3/small.ipynb", as_version=4).metadata
+    assert metadata.mnist_utils.status == "failed" and metadata.papermill.exception is True
+
+
+def test_ctrl_c_leaves_the_partial_notebook_and_an_interrupted_record(notebook, tmp_path):
+    path = notebook("import time; print('waiting', flush=True); time.sleep(60)")
+    words = [sys.executable, "-m", "mnist_utils", "run", str(path), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "waiting" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    folder = tmp_path / "out/small/seed-3"
+    assert process.returncode == 130 and "Traceback" not in err, err
+    assert RunRecord.load(folder).status == "interrupted" and "interrupted" in out
+    assert "first" in printed(folder) and "last" not in printed(folder)
+    assert nbformat.read(folder / "small.ipynb", as_version=4).metadata.mnist_utils.status == "interrupted"
+
+
+def test_a_failure_does_not_cost_the_completed_run_before_it(notebook, tmp_path):
+    out = tmp_path / "out"
+    run_notebook(notebook("print('good')"), {}, out)
+    for _ in range(2):
+        run_notebook(notebook("raise SystemError"), {}, out)
+    assert RunRecord.load(out / "small/seed-3").status == "failed"
+    assert RunRecord.load(out / "small/seed-3.previous").status == "completed"
+    run_notebook(notebook("print('better')"), {}, out)
+    assert "better" in printed(out / "small/seed-3") and not (out / "small/seed-3.previous").exists()
+
+
+def test_other_peoples_files_are_not_cleared_away(notebook, tmp_path):
+    folder = tmp_path / "out/small/seed-3"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="holds files that are no run"):
+        run_notebook(notebook(), {}, tmp_path / "out")
+    assert (folder / "thesis.txt").read_text() == "precious"
+
+
+def test_an_output_folder_that_cannot_be_written(notebook, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = command("run", notebook(), "--out", tmp_path / "file")
+    assert result.returncode == 2 and "cannot write to" in result.stderr and "--out" in result.stderr
+    assert "first" not in result.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+def test_a_read_only_output_folder(notebook, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o555)
+    out = tmp_path / "out" if os.getuid() else Path("/proc/out")  # where root may not write either
+    result = command("run", notebook(), "--out", out)
+    assert result.returncode == 2 and "cannot write to" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["run", "nowhere"], "no notebook 'nowhere'"),
+        (["run", "-p", "epohcs", "3"], "did you mean 'epochs'"),
+        (["run", "-p", "epochs", "ten"], "epochs must be int"),
+        (["run", "-p", "learning_rate", "nan"], "learning_rate must be a finite number"),
+        (["run", "--dataset", "fashion"], "dataset must be one of auto, mnist, digits"),
+        (["run", "--seed", "one"], "seed must be int"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(words, message, tmp_path):
+    result = command(*words, "--out", tmp_path / "out")
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_answers_without_torch():
+    started = time.perf_counter()
+    result = command("--help")
+    assert result.returncode == 0 and "run" in result.stdout and "list" in result.stdout
+    assert time.perf_counter() - started < 5  # generous: machines are shared; no torch is tested with the records
+
+
+def test_list_shows_every_notebook_with_its_parameters():
+    out = command("list").stdout
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f"notebooks/{path.name}" in out
+        for parameter in read_parameters(path).values():
+            assert parameter.name in out and parameter.meaning in out
+
+
+class Page(HTMLParser):
+    """What a report asks for and what its pictures say."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.requests, self.alts = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "img":
+            self.alts.append(attributes.get("alt"))
+        if tag in ("img", "script", "link", "iframe", "source"):
+            self.requests += [attributes.get("src") or attributes.get("href") or ""]
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """The submission notebook, really run, on the digits, where MNIST cannot be had."""
+    out = tmp_path_factory.mktemp("digits")
+    words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", out]
+    return command(*words), out / "01_seed_model/seed-0"
+
+
+def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
+    result, folder = digits_run
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Test set: Average loss:") == 2 and "\r" not in result.stdout
+    record = RunRecord.load(folder)
+    html = (folder / "01_seed_model.html").read_text()
+    assert "NOT MNIST" in result.stdout and "NOT MNIST" in record.dataset["note"] and "NOT MNIST" in html
+    assert record.verdict[0]["outcome"] == "not judged" and "not judged: not MNIST" in result.stdout
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "01_seed_model.ipynb", "01_seed_model.html", "run.json", "metrics.csv",
+        "accuracy.png", "loss.png", "model.safetensors",
+    }  # fmt: skip
+
+
+def test_the_report_is_one_file_that_asks_for_nothing_and_describes_its_pictures(digits_run):
+    html = (digits_run[1] / "01_seed_model.html").read_text()
+    page = Page(html)
+    assert all(request.startswith("data:") for request in page.requests)
+    assert len(page.alts) == 5 and all(page.alts)
+    assert "@import" not in html and "<script" not in html and len(html) < 1_500_000
+
+
+def test_the_executed_notebook_is_clean(digits_run):
+    notebook = nbformat.read(digits_run[1] / "01_seed_model.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert "widgets" not in notebook.metadata
+    streams = [o for cell in code for o in cell.outputs if o.output_type == "stream"]
+    assert all(o.name == "stdout" for o in streams) and not any("\r" in o.text for o in streams)
+    log = next(o.text for o in streams if "Epoch 1" in o.text).splitlines()
+    assert len(log) == 4  # a bar and a line an epoch
+
+
+def test_the_same_seed_gives_the_same_metrics(digits_run, tmp_path):
+    folder = digits_run[1]
+    words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", tmp_path]
+    assert command(*words).returncode == 0
+    first, second = (RunRecord.load(f) for f in (folder, tmp_path / "01_seed_model/seed-0"))
+    untimed = lambda record: [(r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs]  # noqa: E731
+    assert untimed(first) == untimed(second)
+    weights = [(f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "01_seed_model/seed-0")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["-p", "epochs", "0"], "ValueError: epochs must be a whole number of at least 1, got 0"),
+        (["-p", "epochs", "-1"], "ValueError: epochs must be"),
+        (["-p", "batch_size", "100000"], "ValueError: batch_size must be from 1 to 1,437"),
+        (["-p", "learning_rate", "1e9", "-p", "epochs", "1"], "DivergedError: the loss is"),
+    ],
+)
+def test_values_that_only_the_notebook_can_judge_fail_clearly(words, message, tmp_path):
+    result = command("run", "--dataset", "digits", *words, "--out", tmp_path)
+    assert result.returncode == 1 and message in result.stdout and "Traceback" not in result.stderr
+    record = RunRecord.load(tmp_path / "01_seed_model/seed-0")
+    assert record.status == "failed" and message in record.error and not record.epochs
+
+
+def test_mnist_that_cannot_be_had_is_an_error_with_three_ways_out(tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = ["--dataset", "mnist", "--mirror", tmp_path / "empty", "--data", tmp_path / "cache"]
+    result = command("run", *words, "--out", tmp_path / "out")
+    assert result.returncode == 1 and "three ways out" in result.stdout and "is not there" in result.stdout

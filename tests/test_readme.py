@@ -1,0 +1,91 @@
+"""The README against what it describes: its commands, its file tree, its numbers."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import ROOT
+
+from mnist_utils.__main__ import _parser
+from mnist_utils.batch import check_values, find_notebook
+from mnist_utils.records import RunRecord
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()
+]
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return listed.stdout.split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one_that_works(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        dry = subprocess.run(["make", "-n", *words[1:]], capture_output=True, text=True)
+        assert dry.returncode == 0 and targets, dry.stderr
+    elif words[1:3] == ["-m", "mnist_utils"]:
+        options = _parser().parse_args(words[3:])
+        if hasattr(options, "notebooks"):
+            for name in options.notebooks:
+                check_values(find_notebook(name), dict(options.parameter))
+    elif words[1:3] == ["-m", "pip"]:
+        assert words[3] == "install" and (words[-1].startswith(("git+https://", ".")) or words[-1].startswith("-"))
+    elif words[1:3] == ["-m", "pytest"]:
+        collected = subprocess.run([sys.executable, *words[1:], "--collect-only", "-q"], capture_output=True, text=True)
+        assert collected.returncode == 0
+    else:
+        assert words[:3] == ["git", "clone", f"{repository()}"] or words[0] in ("cd",) or words[1:3] == ["-m", "venv"]
+
+
+def repository() -> str:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+
+
+def test_the_commands_cover_the_two_that_matter():
+    assert "make run" in COMMANDS and "make test" in COMMANDS
+
+
+def test_the_file_tree_is_the_repositorys():
+    tree = re.search(r"```text\n(.*?)```", README, re.S)[1]
+    named, folder = set(), ""
+    for line in tree.splitlines():
+        entry = line.split()[0]
+        folder = folder if line.startswith(" ") else ""
+        named.add(folder + entry)
+        folder = entry if entry.endswith("/") and not line.startswith(" ") else folder
+    missing = [
+        path for path in tracked() if not any(path == n or (n.endswith("/") and path.startswith(n)) for n in named)
+    ]
+    assert not missing, f"not in the README's tree: {missing}"
+    assert all((ROOT / name).exists() for name in named), [n for n in named if not (ROOT / n).exists()]
+    package = [path for path in tracked() if re.fullmatch(r"(mnist_utils|tests|notebooks)/[^/]+\.(py|ipynb)", path)]
+    assert set(package) <= named | {"mnist_utils/__init__.py", "tests/conftest.py"}, "each file has its own line"
+
+
+def test_the_result_table_is_what_the_records_say():
+    rows = re.findall(r"^\| \[(\w+)\]\((reports/[^)]+)\) \| (.*) \|$", README, re.M)
+    assert rows
+    for notebook, link, cells in rows:
+        record = RunRecord.load((ROOT / link).parent)
+        assert record.notebook == notebook and record.status == "completed" and record.dataset["name"] == "mnist"
+        parameters, last, best, verdict = (cell.strip() for cell in cells.split("|"))
+        assert parameters == f"{record.model['parameters']:,}"
+        assert last == f"{record.last.validation_accuracy:.2%} (epoch {record.last.epoch})"
+        assert best == f"{record.best.validation_accuracy:.2%} (epoch {record.best.epoch})"
+        assert verdict.startswith(record.verdict[0]["outcome"])
+
+
+def test_links_into_the_repository_are_alive():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert "://" in link or (ROOT / link).exists(), link

@@ -1,0 +1,83 @@
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, make_record
+
+from mnist_utils.records import SCHEMA, RecordError, RunRecord, atomic_write
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path):
+    record = make_record(error='a "quoted"\n[ line ]')
+    record.save(tmp_path / "deep/folder")
+    assert RunRecord.load(tmp_path / "deep/folder") == record
+
+
+def test_metrics_hold_one_row_an_epoch_with_accuracies_from_the_counts(tmp_path):
+    record = make_record((9800, 9942))
+    record.save(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [float(row["validation_accuracy"]) for row in rows] == [0.98, 0.9942]
+
+
+def test_last_and_best():
+    record = make_record((9800, 9942, 9942, 9926))
+    assert (record.last.epoch, record.best.epoch) == (4, 2)
+    with pytest.raises(RecordError, match="no epoch"):
+        make_record(()).last  # noqa: B018
+
+
+def test_a_record_knows_versions_and_git_state():
+    record = make_record()
+    assert record.versions["torch"] and record.versions["python"]
+    assert record.started.endswith("+00:00")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert record.git.get("commit", "") == commit
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "epochs": [{"x": 1}]}'])
+def test_a_damaged_record_is_reported(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RecordError, match="run.json: (damaged|schema)"):
+        RunRecord.load(tmp_path)
+
+
+def test_a_missing_or_newer_record_is_reported(tmp_path):
+    with pytest.raises(RecordError, match="no such record"):
+        RunRecord.load(tmp_path)
+    make_record().save(tmp_path)
+    facts = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(facts | {"schema": SCHEMA + 1}))
+    with pytest.raises(RecordError, match=f"schema {SCHEMA + 1}"):
+        RunRecord.load(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    make_record((9000,)).save(tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(ValueError), atomic_write(tmp_path / "run.json") as part:
+        part.write_text("half")
+        raise ValueError
+    assert (tmp_path / "run.json").read_bytes() == before
+    bad = make_record((9000,))
+    bad.parameters["learning_rate"] = float("nan")
+    with pytest.raises(ValueError):
+        bad.save(tmp_path)
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "run.json"]
+
+
+def test_status_is_one_of_the_known():
+    with pytest.raises(ValueError, match="unknown status"):
+        make_record().finish("done")
+
+
+def test_the_rooms_and_the_records_load_no_torch():
+    code = (
+        "import sys, mnist_utils.records, mnist_utils.assignment, mnist_utils.batch, mnist_utils.reports, "
+        "mnist_utils.__main__; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
