@@ -34,22 +34,30 @@ def test_every_command_is_one_that_works(command, monkeypatch):
         targets = [word for word in words[1:] if "=" not in word]
         dry = subprocess.run(["make", "-n", *words[1:]], capture_output=True, text=True)
         assert dry.returncode == 0 and targets, dry.stderr
+    elif "--help" in words:
+        with pytest.raises(SystemExit, match="0"):
+            _parser().parse_args(words[3:])
     elif words[1:3] == ["-m", "mnist_utils"]:
         options = _parser().parse_args(words[3:])
         if hasattr(options, "notebooks"):
             for name in options.notebooks:
                 check_values(find_notebook(name), dict(options.parameter))
     elif words[1:3] == ["-m", "pip"]:
-        assert words[3] == "install" and (words[-1].startswith(("git+https://", ".")) or words[-1].startswith("-"))
+        assert words[3:-1] in (["install", "-e"], ["install"]) and words[-1] in (".[test]", f"git+{repository()}")
     elif words[1:3] == ["-m", "pytest"]:
         collected = subprocess.run([sys.executable, *words[1:], "--collect-only", "-q"], capture_output=True, text=True)
         assert collected.returncode == 0
     else:
-        assert words[:3] == ["git", "clone", f"{repository()}"] or words[0] in ("cd",) or words[1:3] == ["-m", "venv"]
+        pytest.fail(f"no test knows this command: {command}")
 
 
 def repository() -> str:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+
+
+def test_the_python_lines_run():
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(block, {})
 
 
 def test_the_commands_cover_the_two_that_matter():
@@ -64,9 +72,8 @@ def test_the_file_tree_is_the_repositorys():
         folder = folder if line.startswith(" ") else ""
         named.add(folder + entry)
         folder = entry if entry.endswith("/") and not line.startswith(" ") else folder
-    missing = [
-        path for path in tracked() if not any(path == n or (n.endswith("/") and path.startswith(n)) for n in named)
-    ]
+    folders = tuple(name for name in named if name.endswith("/"))
+    missing = [path for path in tracked() if path not in named and not path.startswith(folders)]
     assert not missing, f"not in the README's tree: {missing}"
     assert all((ROOT / name).exists() for name in named), [n for n in named if not (ROOT / n).exists()]
     package = [path for path in tracked() if re.fullmatch(r"(mnist_utils|tests|notebooks)/[^/]+\.(py|ipynb)", path)]
