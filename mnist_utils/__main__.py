@@ -1,6 +1,7 @@
 """The command line: `python -m mnist_utils run | list`. Parsing only; each command opens the room it needs."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ LOCAL = Path("reports/local")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 where a run failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is a Ctrl-C
     from .batch import UsageError
 
     try:

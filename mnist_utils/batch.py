@@ -179,7 +179,7 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
     except DeadKernelError:
         return "failed", "the kernel died: out of memory, or killed from outside"
     except KeyboardInterrupt:
-        return "interrupted", "stopped by Ctrl-C"
+        return "interrupted", "stopped from outside"
 
 
 def _settle(folder: Path, notebook: str, values: dict, status: str, error: str) -> RunRecord:

@@ -129,14 +129,18 @@ def test_a_killed_kernel_is_a_failure_in_record_and_notebook(notebook, tmp_path)
     assert metadata.mnist_utils.status == "failed" and metadata.papermill.exception is True
 
 
-def test_ctrl_c_leaves_the_partial_notebook_and_an_interrupted_record(notebook, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="signals as on Unix")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_the_partial_notebook_and_an_interrupted_record(stop, notebook, tmp_path):
     path = notebook("import time; print('waiting', flush=True); time.sleep(60)")
     words = [sys.executable, "-m", "mnist_utils", "run", str(path), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (a shell's background jobs ignore it)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=ROOT, preexec_fn=heed, **pipes)
     for line in process.stdout:
         if "waiting" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, err = process.communicate(timeout=60)
     folder = tmp_path / "out/small/seed-3"
     assert process.returncode == 130 and "Traceback" not in err, err
