@@ -1,6 +1,7 @@
-"""The command line: `python -m mnist_utils run | list`. Parsing only; each command opens the room it needs."""
+"""The command line: `python -m mnist_utils run | list | bench`. Parsing only; each command opens the room it needs."""
 
 import argparse
+import json
 import signal
 import sys
 from pathlib import Path
@@ -58,6 +59,29 @@ def list_notebooks(options) -> int:
     return 0
 
 
+def bench(options) -> int:
+    """Measure speed, or pair accuracies, or show a saved measurement again."""
+    from . import bench as room
+    from .batch import UsageError
+    from .data import DataError
+
+    seeds, where = range(options.seeds), dict(data_dir=options.data_dir)
+    try:
+        if options.show:
+            result = json.loads(options.show.read_text())
+        elif options.paired:
+            result = room.paired(seeds, mirror=options.mirror, **where)
+        elif options.to:
+            result = room.time_to(options.to, seeds, device=options.device, **where)
+        else:
+            result = room.run_bench(mirror=options.mirror, device=options.device, repeats=options.repeats, **where)
+    except (DataError, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    show = room.format_paired if "accuracies" in result else room.format_bench if "loop" in result else json.dumps
+    print(json.dumps(result, indent=1) if options.json else show(result))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mnist_utils", description="Small, honest MNIST submissions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -74,9 +98,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")
     command.add_argument("--out", type=Path, default=LOCAL, metavar="DIR", help=f"where runs go ({LOCAL})")
 
+    command = commands.add_parser("bench", help="measure the training loop's speed, as ratios")
+    command.set_defaults(command=bench)
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a saved measurement")
+    command.add_argument("--repeats", type=_count, default=5, metavar="N", help="turns of each contender (5)")
+    command.add_argument("--paired", action="store_true", help="holdout accuracy before and after tuning, seed by seed")
+    command.add_argument("--to", type=float, metavar="ACCURACY", help="seconds to this test accuracy, as in 0.994")
+    command.add_argument("--seeds", type=_count, default=10, metavar="N", help="seeds of --paired and --to (10)")
+    command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
+    command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
+    command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
+
     command = commands.add_parser("list", help="show the notebooks and their parameters")
     command.set_defaults(command=list_notebooks)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import socket
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,12 +150,21 @@ def hold_out(data: Data) -> Data:
 class TensorLoader:
     """Batches of images held in memory: float32 (B, 1, 28, 28), normalised, with int64 labels (B,).
 
-    With a `generator` each pass is a new permutation of all images; without, they come in order. The last batch
-    is smaller where `batch_size` does not divide the count.
+    With a `generator` each pass is a new permutation of all images; without, they come in order. `augment` is called
+    with each batch's images, float32 in 0..255, and the generator, before they are normalised. The last batch is
+    smaller where `batch_size` does not divide the count.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator | None = None):
-        self.images, self.labels, self.batch_size, self.generator = images, labels, batch_size, generator
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        augment: Callable[[Tensor, torch.Generator | None], Tensor] | None = None,
+    ):
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.generator, self.augment = generator, augment
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
@@ -165,25 +174,30 @@ class TensorLoader:
         shuffled = self.generator is not None
         order = torch.randperm(count, generator=self.generator, device=device) if shuffled else torch.arange(count)
         for chosen in order.to(device).split(self.batch_size):
-            yield normalize(self.images[chosen]), self.labels[chosen]
+            images = self.images[chosen].unsqueeze(1).float()
+            if self.augment is not None:
+                images = self.augment(images, self.generator)
+            yield normalize(images), self.labels[chosen]
 
 
-def make_loaders(data: Data, batch_size: int, seed: int, device="cpu") -> tuple[TensorLoader, TensorLoader]:
-    """The training loader, shuffled anew each pass from `seed`, and the validation loader, in order.
+def make_loaders(
+    data: Data, batch_size: int, seed: int, device: torch.device | str = "cpu", augment: Callable | None = None
+) -> tuple[TensorLoader, TensorLoader]:
+    """The training loader, shuffled and augmented anew each pass from `seed`, and the validation loader, in order.
 
     The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the training images.
     """
     if not 1 <= batch_size <= len(data.train_labels):
         raise ValueError(f"batch_size must be from 1 to {len(data.train_labels):,} (the images), got {batch_size}")
     generator = torch.Generator(device).manual_seed(seed)
-    train = TensorLoader(data.train_images.to(device), data.train_labels.to(device), batch_size, generator)
+    train = TensorLoader(data.train_images.to(device), data.train_labels.to(device), batch_size, generator, augment)
     validation = TensorLoader(data.validation_images.to(device), data.validation_labels.to(device), batch_size)
     return train, validation
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 (..., H, W) to float32 (..., 1, H, W) with MNIST's mean at 0 and standard deviation 1."""
-    return images.unsqueeze(-3).float().sub_(255 * MEAN).div_(255 * STD)
+    """Pixels in 0..255 of any type, to float32 with MNIST's mean at 0 and standard deviation 1; same shape."""
+    return (images.float() - 255 * MEAN) / (255 * STD)
 
 
 class _Missing(DataError):

@@ -203,7 +203,7 @@ def test_unknown_names_are_refused(words):
 def test_normalize_is_torchvisions():
     images = load_digits("test").train_images[:50]
     oracle = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-    expected = torch.stack([oracle(image.numpy()) for image in images])
+    expected = torch.cat([oracle(image.numpy()) for image in images])
     torch.testing.assert_close(normalize(images), expected)
 
 
@@ -229,6 +229,22 @@ def test_loader_keeps_images_with_their_labels_and_repeats_with_its_seed():
             assert [lookup[bytes(image.numpy())] for image in pixels] == labels.tolist()
         assert torch.equal(torch.cat([labels for _, labels in validation]), data.validation_labels)
     assert torch.equal(*orders)
+
+
+def test_loader_augments_each_pass_anew_from_its_generator():
+    def add_noise(images, generator):
+        assert images.shape[1:] == (1, 28, 28) and images.dtype == torch.float32
+        return images + torch.rand(len(images), 1, 1, 1, generator=generator)
+
+    data = load_digits("test")
+    passes = []
+    for seed in (1, 1):
+        train, validation = make_loaders(data, 400, seed, augment=add_noise)
+        passes += [torch.cat([images for images, _ in train]) for _ in range(2)]
+        plain = normalize(data.validation_images).unsqueeze(1)
+        assert torch.equal(torch.cat([images for images, _ in validation]), plain)
+    assert torch.equal(passes[0], passes[2]) and torch.equal(passes[1], passes[3])
+    assert not torch.equal(passes[0].sort(dim=0)[0], passes[1].sort(dim=0)[0])
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1438])

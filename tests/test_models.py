@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchsummary import summary
 
-from mnist_utils.models import build_model, count_parameters, format_layers, trace_layers
+from mnist_utils.models import Dropout, build_model, count_parameters, format_layers, trace_layers
 
 TABLE = """
 Conv2d-1 [-1, 8, 26, 26] 80 | ReLU-2 [-1, 8, 26, 26] 0 | BatchNorm2d-3 [-1, 8, 26, 26] 16
@@ -32,6 +32,26 @@ def test_seed_model_averages_the_last_map_to_ten_logits():
     logits = model(torch.randn(3, 1, 28, 28))
     assert maps[0].shape == (3, 10, 2, 2)
     torch.testing.assert_close(logits, F.avg_pool2d(maps[0], 2).flatten(1))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_drops_at_its_rate_scales_the_rest_and_passes_the_same_gradient(layout):
+    torch.manual_seed(0)
+    maps = torch.ones(64, 8, 13, 13).to(memory_format=layout).requires_grad_()
+    dropped = Dropout(0.3)(maps)
+    kept = dropped != 0
+    assert kept.float().mean() == pytest.approx(0.7, abs=0.005)
+    torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 1 / 0.7))
+    dropped.sum().backward()
+    torch.testing.assert_close(maps.grad, dropped.detach())
+    lanes = kept.permute(0, 2, 3, 1).reshape(-1, 8) if layout == torch.channels_last else kept.reshape(-1, 4)
+    assert lanes.float().mean(dim=0).sub(0.7).abs().max() < 0.02  # each part of a draw alike
+    assert not torch.equal(Dropout(0.3)(maps), dropped)
+
+
+def test_dropout_does_nothing_in_evaluation_or_at_rate_zero():
+    maps = torch.randn(2, 3, 5, 5)
+    assert Dropout(0.5).eval()(maps) is maps and torch.equal(Dropout(0.0).train()(maps), maps)
 
 
 def test_count_parameters_counts_shared_ones_once_and_frozen_ones_not():

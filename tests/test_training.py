@@ -1,3 +1,4 @@
+import platform
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from mnist_utils.data import load_digits, make_loaders, normalize
 from mnist_utils.models import build_model
 from mnist_utils.training import (
     DivergedError,
+    check_amp,
     check_recipe,
     choose_device,
     device_facts,
@@ -105,7 +107,7 @@ def test_the_loss_is_weighted_by_batch_size():
 
 
 def test_a_standard_dataloader_serves_as_well(digits):
-    dataset = TensorDataset(normalize(digits.validation_images), digits.validation_labels)
+    dataset = TensorDataset(normalize(digits.validation_images).unsqueeze(1), digits.validation_labels)
     model = build_model("seed")
     ours = test(model, CPU, make_loaders(digits, 128, seed=0)[1], progress=False)
     theirs = test(model, CPU, DataLoader(dataset, batch_size=50), progress=False)
@@ -156,7 +158,7 @@ def test_weights_are_saved_without_code_and_load_back(digits, tmp_path):
     save_weights(model, tmp_path / "model.safetensors")
     copy = build_model("seed")
     copy.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    images = normalize(digits.validation_images[:8])
+    images = normalize(digits.validation_images[:8]).unsqueeze(1)
     torch.testing.assert_close(copy.eval()(images), model.eval()(images))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
@@ -199,6 +201,41 @@ def test_device_and_threads_are_recorded():
     assert device_facts(device)["threads"] == 1 and device_facts(device)["name"]
     torch.set_num_threads(before)
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_threads_below_zero_are_refused():
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        choose_device("cpu", threads=-1)
+
+
+def test_amp_computes_in_bfloat16_and_is_refused_where_there_is_none(digits, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match="amp: cpu has no bfloat16 of its own here"):
+        check_amp(CPU)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    check_amp(CPU)
+    seen = []
+    model = build_model("seed")
+    model.block1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    loader, _ = make_loaders(digits, 500, seed=0)
+    result = train(model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.1), amp=True, progress=False)
+    assert set(seen) == {torch.bfloat16} and result.total == 1437
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept_for_the_next_step(digits):
+    """Page faults are the oracle: without the setting this pass of large activations takes thousands a step."""
+    import resource
+
+    choose_device("cpu")
+    model, (loader, _) = build_model("seed"), make_loaders(digits, 128, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        train(model, CPU, loader, optimizer, progress=False)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults / len(loader) < 500
 
 
 def test_an_empty_loader_is_an_error():
