@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 export MNIST_MIRROR
 
-.PHONY: run test clean
+.PHONY: run test bench clean
 
 run: .venv/ready
 	.venv/bin/python -m mnist_utils run $(if $(MNIST_MIRROR),--mirror "$(MNIST_MIRROR)") $(ARGS)
@@ -13,6 +13,9 @@ test: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest $(ARGS)
+
+bench: .venv/ready
+	.venv/bin/python -m mnist_utils bench $(if $(MNIST_MIRROR),--mirror "$(MNIST_MIRROR)") $(ARGS)
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -118,12 +118,13 @@ def run_notebook(path: Path, values: dict, out: Path) -> RunRecord:
     weights). The record's status is "failed" or "interrupted" where it did not complete; then a completed run that
     stood there before is kept beside it as seed-<seed>.previous. Raises UsageError where the folder can't be written.
     """
-    seed = values.get("seed", read_parameters(path)["seed"].default)
+    declared = read_parameters(path)
+    seed = values.get("seed", declared["seed"].default if "seed" in declared else 0)
     folder = out / path.stem / f"seed-{seed}"
     previous = _clear(folder)
     executed = folder / path.name
     status, error = _execute(path, executed, {**values, "out_dir": folder.as_posix()})
-    record = _settle(folder, path.stem, values, status, error)
+    record = _settle(folder, path.stem, values | {"seed": seed}, status, error)
     if executed.exists():
         from .reports import render
 
@@ -180,6 +181,8 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
         return "failed", "the kernel died: out of memory, or killed from outside"
     except KeyboardInterrupt:
         return "interrupted", "stopped from outside"
+    except Exception as error:  # whatever else stops a run must still end in a record
+        return "failed", f"{type(error).__name__}: {error}"
 
 
 def _settle(folder: Path, notebook: str, values: dict, status: str, error: str) -> RunRecord:
@@ -187,7 +190,7 @@ def _settle(folder: Path, notebook: str, values: dict, status: str, error: str) 
     try:
         record = RunRecord.load(folder)
     except RecordError:
-        record = RunRecord.start(notebook, values, seed=values.get("seed"))
+        record = RunRecord.start(notebook, values, seed=values["seed"])
     if record.status != status:
         record.finish(status, error)
         record.save(folder)

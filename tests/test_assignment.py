@@ -5,7 +5,8 @@ from conftest import make_record
 from torch import nn
 
 from mnist_utils.assignment import FAIL, NOT_JUDGED, PASS, judge, overall, summary
-from mnist_utils.models import build_model, trace_layers
+from mnist_utils.layers import trace_layers
+from mnist_utils.models import build_model
 
 
 def outcomes(record) -> list[str]:
