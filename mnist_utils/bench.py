@@ -67,7 +67,7 @@ def run_bench(data_dir: str = "data", mirror: str = "", device: str = "auto", re
 def format_bench(result: dict) -> str:
     """The measurements as Markdown tables: ratios first, then what they are made of."""
     loop, sides, start = result["loop"], result["side_by_side"], result["start"]
-    ratios = {f"{over} / {under}": _ratios(loop, over, under) for over, under in RATIOS if over in loop}
+    ratios = {f"{over} / {under}": _ratios(loop, over, under) for over, under in RATIOS if {over, under} <= set(loop)}
     ratios["four one-thread runs / one run, epochs an hour".replace("four", str(sides["runs"]))] = sides["ratios"]
     shares = {
         f"share of the step in {name.removeprefix('ours, ')}": [1 - 1 / r for r in _ratios(loop, name, "ours")]
@@ -88,6 +88,8 @@ def format_bench(result: dict) -> str:
 RATIOS = (
     ("usual", "ours"),
     ("usual, augmented", "ours, augmented"),
+    ("usual", "ours, amp"),
+    ("usual, augmented", "ours, augmented, amp"),
     ("ours", "floor"),
     ("ours, amp", "floor"),
     ("ours, before tuning", "ours"),
@@ -135,7 +137,8 @@ def _main_contenders(base: Work) -> dict[str, Work]:
     }
     try:
         check_amp(choose_device(base.device))
-        contenders["ours, amp"] = replace(base, amp=True)
+        contenders |= {"ours, amp": replace(base, amp=True)}
+        contenders |= {"ours, augmented, amp": replace(base, amp=True, augment=AUGMENT)}
     except ValueError:
         pass
     return contenders
