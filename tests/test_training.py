@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from mnist_utils.augment import Affine
 from mnist_utils.data import load_digits, make_loaders, normalize
 from mnist_utils.models import build_model
 from mnist_utils.training import (
@@ -201,6 +202,20 @@ def test_device_and_threads_are_recorded():
     assert device_facts(device)["threads"] == 1 and device_facts(device)["name"]
     torch.set_num_threads(before)
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_one_image_is_enough(digits):
+    one = replace(
+        digits,
+        train_images=digits.train_images[:1],
+        train_labels=digits.train_labels[:1],
+        validation_images=digits.validation_images[:1],
+        validation_labels=digits.validation_labels[:1],
+    )
+    loader, validation = make_loaders(one, 1, seed=0, augment=Affine(10, 0.1, 0.1, 5, 0.03))
+    model = build_model("seed")
+    assert train(model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.1), progress=False).total == 1
+    assert test(model, CPU, validation, progress=False).total == 1
 
 
 def test_threads_below_zero_are_refused():
