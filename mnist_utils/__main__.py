@@ -68,7 +68,7 @@ def bench(options) -> int:
     seeds, where = range(options.seeds), dict(data_dir=options.data_dir)
     try:
         if options.show:
-            result = json.loads(options.show.read_text())
+            result = json.loads(options.show.read_text(encoding="utf-8"))
         elif options.paired:
             result = room.paired(seeds, mirror=options.mirror, **where)
         elif options.to:

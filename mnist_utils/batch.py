@@ -63,7 +63,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     and, for a choice, the list in its form field. Raises UsageError for a file that is no such notebook.
     """
     try:
-        cells = json.loads(path.read_text())["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
         lines, statements = source.splitlines(), ast.parse(source).body
         declared = [s for s in statements if isinstance(s, ast.AnnAssign)]
@@ -199,12 +199,12 @@ def _settle(folder: Path, notebook: str, values: dict, status: str, error: str) 
 
 def _mark(executed: Path, status: str, error: str) -> None:
     """Say in the notebook file itself how the run ended: after a killed kernel papermill leaves it as completed."""
-    notebook = json.loads(executed.read_text())
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
     notebook["metadata"]["mnist_utils"] = {"status": status, "error": error}
     if status != "completed":
         notebook["metadata"].get("papermill", {})["exception"] = True
     with atomic_write(executed) as part:
-        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class _Log:

@@ -109,16 +109,16 @@ class RunRecord:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / "metrics.csv") as part:
-            part.write_text(self._metrics(), newline="")
+            part.write_text(self._metrics(), encoding="utf-8", newline="")
         with atomic_write(folder / "run.json") as part:
-            part.write_text(_json(asdict(self)))
+            part.write_text(_json(asdict(self)), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "RunRecord":
         """Read the `run.json` in `folder`. Raises RecordError where it is missing, damaged or too new."""
         path = Path(folder) / "run.json"
         try:
-            facts = json.loads(path.read_text())
+            facts = json.loads(path.read_text(encoding="utf-8"))
             if facts.get("schema") != SCHEMA:
                 raise RecordError(f"{path}: schema {facts.get('schema')!r}, this version reads {SCHEMA}")
             facts["epochs"] = [EpochRow(**row) for row in facts["epochs"]]

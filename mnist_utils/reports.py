@@ -24,5 +24,5 @@ def render(notebook: Path) -> Path:
     exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
     html, _ = exporter.from_filename(str(notebook))
     with atomic_write(notebook.with_suffix(".html")) as part:
-        part.write_text(html)
+        part.write_text(html, encoding="utf-8")
     return notebook.with_suffix(".html")
