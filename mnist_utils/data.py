@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
+import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -299,5 +300,5 @@ def _digest(content: Tensor | bytes) -> str:
 
 
 def _banner(reason: str) -> str:
-    lines = ["NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged.", f"Why: {reason}."]
-    return "\n".join(["=" * 88, *lines, "=" * 88])
+    told = "NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged."
+    return "\n".join(["=" * 88, told, *textwrap.wrap(f"Why: {reason}.", 88), "=" * 88])

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -201,11 +200,9 @@ def test_bad_input_is_one_line_and_code_2(words, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_help_answers_without_torch():
-    started = time.perf_counter()
+def test_help_names_the_commands():  # that it loads no torch, and so answers at once, is tested with the records
     result = command("--help")
-    assert result.returncode == 0 and "run" in result.stdout and "list" in result.stdout
-    assert time.perf_counter() - started < 5  # generous: machines are shared; no torch is tested with the records
+    assert result.returncode == 0 and all(name in result.stdout for name in ("run", "list", "bench"))
 
 
 def test_list_shows_every_notebook_with_its_parameters():
