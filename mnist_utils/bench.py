@@ -380,5 +380,5 @@ def _train_and_test(data: Data, device: torch.device, seed: int, epochs: int, wo
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=work.tuned)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, epochs * len(loader))
     for epoch in range(1, epochs + 1):
-        train(model, device, loader, optimizer, scheduler, epoch, amp=work.amp, progress=False)
+        train(model, device, loader, optimizer, epoch, scheduler, amp=work.amp, progress=False)
         yield test(model, device, validation, progress=False)

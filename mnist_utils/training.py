@@ -1,7 +1,7 @@
 """One pass of training, one pass of testing, and what must be settled before: seeds, device, threads.
 
     for epoch in range(1, epochs + 1):
-        trained = train(model, device, train_loader, optimizer, epoch=epoch)
+        trained = train(model, device, train_loader, optimizer, epoch)
         tested = test(model, device, test_loader)
         rows.append(epoch_row(epoch, learning_rate, trained, tested))
 
@@ -56,8 +56,8 @@ def train(
     device: torch.device,
     loader: Iterable[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    scheduler=None,
     epoch: int = 1,
+    scheduler=None,
     amp: bool = False,
     progress: bool = True,
 ) -> Pass:

@@ -40,7 +40,7 @@ def short_run(data, seed, epochs=1, batch_size=64, rate=0.1):
     loader, validation = make_loaders(data, batch_size, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, epochs * len(loader))
-    passes = [train(model, CPU, loader, optimizer, scheduler, epoch + 1, progress=False) for epoch in range(epochs)]
+    passes = [train(model, CPU, loader, optimizer, epoch + 1, scheduler, progress=False) for epoch in range(epochs)]
     return model, passes, test(model, CPU, validation, progress=False)
 
 
@@ -127,7 +127,7 @@ def test_an_iterator_without_length_serves_as_well(digits, capsys):
 def test_what_is_printed_is_in_the_courses_form(digits, capsys):
     model = build_model("seed")
     loader, validation = make_loaders(digits, 128, seed=0)
-    train(model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.01), epoch=7)
+    train(model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.01), 7)  # as the course calls it
     result = test(model, CPU, validation)
     bar, line = capsys.readouterr().out.rstrip("\n").split("\n")
     assert "Epoch 7: 100%" in bar and "12/12" in bar and "loss=" in bar and "batch_id=11" in bar
