@@ -110,7 +110,8 @@ def load_mnist(data_dir: str | Path = "data", mirror: str = "") -> Data:
         _fetch(root, mirror, str(damage))
         parts = _read(root)
         note = "" if isinstance(damage, _Missing) else f"Repaired the cache: {damage}."
-    return Data("mnist", *parts.values(), checksum=_digest("".join(map(_digest, parts.values())).encode()), note=note)
+    checksum = _digest("".join(CHECKSUMS[name] for name in parts).encode())  # _read has held each part to its own
+    return Data("mnist", *parts.values(), checksum=checksum, note=note)
 
 
 def load_digits(reason: str) -> Data:

@@ -96,7 +96,7 @@ class RunRecord:
     @property
     def best(self) -> EpochRow:
         """The epoch with the most validation images right, the first of equals; shown, never the result."""
-        return max(self.epochs, key=lambda row: (row.validation_correct, -row.epoch), default=None) or self.last
+        return max(self.epochs or [self.last], key=lambda row: (row.validation_correct, -row.epoch))
 
     def finish(self, status: str = "completed", error: str = "") -> None:
         """Mark the end of the run with one of `STATUSES`."""

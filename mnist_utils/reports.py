@@ -21,7 +21,6 @@ def render(notebook: Path) -> Path:
     exporter = HTMLExporter(
         config=config, template_name="report", extra_template_basedirs=[str(TEMPLATES)], embed_images=True
     )
-    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
     html, _ = exporter.from_filename(str(notebook))
     with atomic_write(notebook.with_suffix(".html")) as part:
         part.write_text(html, encoding="utf-8")
