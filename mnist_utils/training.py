@@ -63,10 +63,13 @@ def train(
 ) -> Pass:
     """Adjust `model` once by every batch and count what it had right at that moment.
 
-    `scheduler`, where given, steps after each batch. `amp` runs the model in bfloat16 (`check_amp` says where that
-    can be done). With `progress`, a bar shows loss and batch. Raises DivergedError as soon as the bar, or else the end
-    of the pass, shows a loss that is not finite. Nothing waits for the device between two looks of the bar.
+    `scheduler`, where given, steps after each batch. `amp` runs the model in bfloat16. With `progress`, a bar shows
+    loss and batch. Raises ValueError for `amp` where the device can't (`check_amp`), and DivergedError as soon as the
+    bar, or else the end of the pass, shows a loss that is not finite. Nothing waits for the device between two looks
+    of the bar.
     """
+    if amp:
+        check_amp(device)
     model.train()
     tally = _Tally(device)
     started = looked = time.perf_counter()

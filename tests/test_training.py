@@ -227,10 +227,12 @@ def test_amp_computes_in_bfloat16_and_is_refused_where_there_is_none(digits, mon
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     with pytest.raises(ValueError, match="amp: cpu has no bfloat16 of its own here"):
         check_amp(CPU)
+    model = build_model("seed")
+    with pytest.raises(ValueError, match="amp: cpu has no bfloat16"):
+        train(model, CPU, [], torch.optim.SGD(model.parameters(), lr=0.1), amp=True, progress=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     check_amp(CPU)
     seen = []
-    model = build_model("seed")
     model.block1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     loader, _ = make_loaders(digits, 500, seed=0)
     result = train(model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.1), amp=True, progress=False)
