@@ -109,5 +109,8 @@ def test_the_committed_tables_are_what_was_measured():
     for name, form in (("bench", format_bench), ("paired", format_paired)):
         assert form(json.loads((ROOT / f"reports/bench/{name}.json").read_text())) in page
     ratios = dict(re.findall(r"^\| (.+? / .+?) \| ([\d.]+) \|", page, re.M))
+    slower = json.loads((ROOT / "reports/bench/bench-slower.json").read_text())
+    told = re.findall(r"^\| usual.* / ours(?:, augmented)? \| ([\d.]+) \|", format_bench(slower), re.M)
+    assert f"gave {told[0]} and {told[1]} for the first two" in (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| ([^|]+ / [^|]+) \| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.M)
     assert rows and all(ratios[name] == value for name, value in rows)
