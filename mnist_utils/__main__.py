@@ -1,4 +1,4 @@
-"""The command line: `python -m mnist_utils run | list | bench`. Parsing only; each command opens the room it needs."""
+"""The command line, `python -m mnist_utils run | report | list | bench`: parsing only; each command opens its room."""
 
 import argparse
 import json
@@ -26,12 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options) -> int:
-    """Execute the notebooks one after the other and say what came of each."""
+    """Execute the notebooks and say what came of each: one after the other, or as a batch of several seeds."""
     from . import assignment, batch
 
     flags = {name: getattr(options, name) for name in ("seed", "dataset", "data_dir", "mirror")}
     given = dict(options.parameter) | {name: value for name, value in flags.items() if value is not None}
     paths = [batch.find_notebook(name) for name in options.notebooks or [batch.SUBMISSION]]
+    if options.seeds is not None:
+        return _run_seeds(paths, given, options)
     jobs = [(path, batch.check_values(path, given)) for path in paths]
     codes = {"completed": 0, "failed": 1, "interrupted": 130}
     worst = 0
@@ -47,6 +49,18 @@ def run(options) -> int:
     return worst
 
 
+def _run_seeds(paths: list[Path], given: dict, options) -> int:
+    from . import batch
+
+    if "seed" in given:
+        raise batch.UsageError("give --seed for one run or --seeds for several, not both")
+    jobs = batch.plan(paths, given, batch.parse_seeds(options.seeds), options.out, options.jobs)
+    records = batch.run_batch(jobs, options.jobs, options.force)
+    bad = [job.name for job, record in zip(jobs, records) if record.status != "completed"]
+    print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed" + (f"; not: {', '.join(bad)}" if bad else ""))
+    return 1 if bad else 0
+
+
 def list_notebooks(options) -> int:
     """Print each notebook with its parameters: type, default, meaning, choices."""
     from . import batch
@@ -56,6 +70,20 @@ def list_notebooks(options) -> int:
         for p in batch.read_parameters(path).values():
             choices = f" (one of {', '.join(map(str, p.choices))})" if p.choices else ""
             print(f"  {p.name:<14} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
+    return 0
+
+
+def report(options) -> int:
+    """Rebuild every page, plot and table of results from the records."""
+    from . import reports
+    from .batch import UsageError
+    from .records import RecordError
+
+    try:
+        results = reports.rebuild(options.reports, options.readme)
+    except (RecordError, OSError) as error:
+        raise UsageError(str(error)) from error
+    print(f"{sum(len(result.records) for result in results)} records of {len(results)} notebooks")
     return 0
 
 
@@ -93,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
     )
     command.add_argument("--seed", metavar="K", help="the same as -p seed K")
+    command.add_argument("--seeds", metavar="LIST", help="one run for each, as in 0-9,12; what is done stays done")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="with --seeds: runs at a time (1)")
+    command.add_argument("--force", action="store_true", help="with --seeds: run also what is done")
     command.add_argument("--dataset", metavar="NAME", help="auto (MNIST, else digits under a banner), mnist or digits")
     command.add_argument("--data", dest="data_dir", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")
@@ -109,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
+
+    command = commands.add_parser("report", help="rebuild tables and plots over all seeds from the records")
+    command.set_defaults(command=report)
+    command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="the records (reports)")
+    command.add_argument(
+        "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="whose table is written"
+    )
 
     command = commands.add_parser("list", help="show the notebooks and their parameters")
     command.set_defaults(command=list_notebooks)

@@ -4,18 +4,26 @@
     values = check_values(path, {"epochs": "3"})       # typed, or a UsageError before anything trains
     record = run_notebook(path, values, Path("reports/local"))
 
-It does not run several at once, and it does not know what a notebook trains: it reads the parameters cell and the
-`run.json` the notebook writes.
+    jobs = plan([path], {"epochs": "3"}, range(10), Path("reports/local"))
+    records = run_batch(jobs, workers=4)               # each in a process of its own; what is done stays done
+
+It does not know what a notebook trains: it reads the parameters cell and the `run.json` the notebook writes.
 """
 
 import ast
 import difflib
+import hashlib
 import json
 import math
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +32,8 @@ from .records import RecordError, RunRecord, atomic_write
 NOTEBOOKS = Path("notebooks")
 SUBMISSION = "01_seed_model"
 RESERVED = {"out_dir": "--out"}  # set by the runner itself
+PLACES = ("data_dir", "mirror", "out_dir")  # where things lie has no part in what comes out
+CORE = ("assignment", "augment", "data", "layers", "models", "plots", "records", "training")  # what notebooks import
 
 
 class UsageError(Exception):
@@ -111,6 +121,123 @@ def _typed(parameter: Parameter, text: str):
     return value
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: a notebook, the values its parameters are given, and where runs go."""
+
+    path: Path
+    values: dict
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.stem}/seed-{self.values['seed']}"
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.name
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0-9,12" as the list of its numbers, each once and in that order. Raises UsageError."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"seeds must look like 0-9 or 0,3,5-7, got {text!r}")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(found))
+
+
+def plan(paths: list[Path], given: dict[str, str], seeds: Iterable[int], out: Path, workers: int = 1) -> list[Job]:
+    """Every notebook with every seed, notebook by notebook; `given` are texts by name, checked before anything runs.
+
+    With several `workers` a run gets its share of the cores as `threads`, unless `given` says otherwise. Raises
+    UsageError where a notebook does not declare what it is given, or no seed.
+    """
+    if workers > 1:
+        given = {"threads": str(max(1, (os.cpu_count() or 1) // workers))} | given
+    checked = {path: check_values(path, given | {"seed": "0"}) for path in paths}
+    return [Job(path, values | {"seed": seed}, out) for path, values in checked.items() for seed in seeds]
+
+
+def run_batch(jobs: list[Job], workers: int = 1, force: bool = False) -> list[RunRecord]:
+    """Run the jobs that are not done yet, `workers` at a time, and return the record of each of `jobs`.
+
+    A job is done when its record is complete and of the same inputs (`fingerprint`); `force` runs it all the same.
+    Each runs in a process of its own and says in one line how it ended. Ctrl-C reaches the running ones, which end
+    as "interrupted"; the rest is left for the next call.
+    """
+    from tqdm import tqdm
+
+    waiting = [job for job in jobs if force or not is_done(job)]
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
+    running: set[subprocess.Popen] = set()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(waiting), ncols=96, disable=None, unit="run") as bar:
+        futures = {pool.submit(_run_apart, job, running): job for job in waiting}
+        try:
+            for future in as_completed(futures):
+                bar.write(f"{futures[future].name}: {future.result()}", file=sys.stdout)
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.send_signal(signal.SIGINT)
+            raise
+    return [_settled(job) for job in jobs]
+
+
+def is_done(job: Job) -> bool:
+    """Whether the job's folder holds the record of a completed run of the same inputs."""
+    try:
+        record = RunRecord.load(job.folder)
+    except RecordError:
+        return False
+    return record.status == "completed" and record.inputs == fingerprint(job.path, job.values)
+
+
+def fingerprint(path: Path, values: dict) -> dict:
+    """What a run's outcome follows from, machine and library versions apart: code, package, parameters."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    package = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in CORE)
+    parameters = {name: p.default for name, p in read_parameters(path).items()} | values
+    return {
+        "notebook": hashlib.sha256(code.encode()).hexdigest(),
+        "package": hashlib.sha256(package).hexdigest(),
+        "parameters": {name: value for name, value in parameters.items() if name not in PLACES},
+    }
+
+
+def _run_apart(job: Job, running: set[subprocess.Popen]) -> str:
+    """Run one job in a process of its own; how it ended, in a line."""
+    given = [word for name, value in job.values.items() for word in ("-p", name, str(value))]
+    words = [sys.executable, "-m", "mnist_utils", "run", str(job.path), *given, "--out", str(job.out)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running.add(process)
+    said, _ = process.communicate()
+    running.discard(process)
+    record = _settled(job)
+    if record.status == "completed":
+        from .assignment import summary
+
+        return summary(record)
+    return f"{record.status}, {record.error or (said.strip().splitlines() or ['it said nothing'])[-1]}"
+
+
+def _settled(job: Job) -> RunRecord:
+    """The record of a job that runs no more: one that claims to be running was killed."""
+    try:
+        record = RunRecord.load(job.folder)
+    except RecordError as error:
+        record = RunRecord.start(job.path.stem, job.values, seed=job.values["seed"])
+        record.finish("failed", str(error))
+    if record.status == "running":
+        record.finish("failed", "its process ended before it did")
+    return record
+
+
 def run_notebook(path: Path, values: dict, out: Path) -> RunRecord:
     """Execute one notebook into `out`/<stem>/seed-<seed>/ and return the record of how that ended.
 
@@ -124,7 +251,7 @@ def run_notebook(path: Path, values: dict, out: Path) -> RunRecord:
     previous = _clear(folder)
     executed = folder / path.name
     status, error = _execute(path, executed, {**values, "out_dir": folder.as_posix()})
-    record = _settle(folder, path.stem, values | {"seed": seed}, status, error)
+    record = _settle(folder, path, values | {"seed": seed}, status, error)
     if executed.exists():
         from .reports import render
 
@@ -185,15 +312,16 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
         return "failed", f"{type(error).__name__}: {error}"
 
 
-def _settle(folder: Path, notebook: str, values: dict, status: str, error: str) -> RunRecord:
-    """The notebook's own record, told how the run ended; a new one where the notebook got to none."""
+def _settle(folder: Path, path: Path, values: dict, status: str, error: str) -> RunRecord:
+    """The notebook's own record, told how the run ended and from what; a new one where the notebook got to none."""
     try:
         record = RunRecord.load(folder)
     except RecordError:
-        record = RunRecord.start(notebook, values, seed=values["seed"])
+        record = RunRecord.start(path.stem, values, seed=values["seed"])
     if record.status != status:
         record.finish(status, error)
-        record.save(folder)
+    record.inputs = fingerprint(path, values)
+    record.save(folder)
     return record
 
 

@@ -38,6 +38,48 @@ def accuracy_curve(record: RunRecord, target: float = 0.994) -> Figure:
     )
 
 
+def seed_curves(records: list[RunRecord], target: float = 0.994) -> Figure:
+    """Validation accuracy by epoch of every seed with their mean and, to the right, where each seed ended."""
+    curves = np.array([[row.validation_accuracy for row in record.epochs] for record in records])
+    epochs, last = np.arange(1, curves.shape[1] + 1), curves[:, -1]
+    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    axes, ends = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
+    axes.fill_between(epochs, curves.min(0), curves.max(0), color=VALIDATION, alpha=0.15, label="lowest to highest")
+    axes.plot(epochs, curves.mean(0), color=VALIDATION, marker=".", label=f"mean of {len(records)}")
+    ends.scatter(_spread_out(last), last, color=VALIDATION, s=18, alpha=0.7, label="last epoch")
+    for part in (axes, ends):
+        part.axhline(target, color=TARGET, linewidth=1, label=f"target {target:.1%}" if part is axes else None)
+        part.grid(alpha=0.3)
+    low = min(np.median(curves[:, len(epochs) // 3]), last.min(), target) - 0.001
+    axes.set(xlabel="epoch", ylabel="validation accuracy", title=records[0].notebook, ylim=(low, curves.max() + 0.0005))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2%}"))
+    ends.set(xlim=(-1, 1), xticks=[], xlabel="last epoch,\neach seed")
+    axes.legend(loc="lower right")
+    return _described(figure, describe_seeds(records, target))
+
+
+def describe_seeds(records: list[RunRecord], target: float = 0.994) -> str:
+    """The alternative text of `seed_curves`."""
+    last = np.array([record.last.validation_accuracy for record in records])
+    reached = sum(record.last.validation_correct >= target * record.last.validation_total for record in records)
+    return (
+        f"Validation accuracy by epoch of {records[0].notebook}, {len(records)} seeds: at the last epoch the mean is "
+        f"{last.mean():.3%}, the lowest {last.min():.2%}, the highest {last.max():.2%}; {reached} of {len(records)} "
+        f"are at or above the target line at {target:.1%}."
+    )
+
+
+def _spread_out(values: np.ndarray) -> np.ndarray:
+    """Places from -1 to 1 for dots at these heights, so that equal ones stand side by side."""
+    places = np.zeros(len(values))
+    for value in np.unique(values):
+        same = np.flatnonzero(values == value)
+        places[same] = (np.arange(len(same)) - (len(same) - 1) / 2) * min(0.25, 1.6 / len(same))
+    return places
+
+
 def loss_curve(record: RunRecord) -> Figure:
     """Mean cross-entropy of each epoch in training and on the validation images, on a logarithmic scale."""
     figure, axes = _axes("Loss (cross-entropy)", record)

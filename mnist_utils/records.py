@@ -34,7 +34,8 @@ class RecordError(Exception):
 class EpochRow:
     """One epoch: what was seen in training and what the validation images gave after it.
 
-    Losses are means over images (nats), accuracies are derived from the counts, seconds are wall-clock.
+    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), accuracies are derived from
+    the counts, seconds are wall-clock.
     """
 
     epoch: int
@@ -62,7 +63,9 @@ class RunRecord:
     """Everything needed to judge a run and to run it again.
 
     `dataset` has name, split, checksum, counts and, where it is not MNIST, a banner; `model` has name, parameters
-    and layers (as dictionaries); `verdict` is what `assignment.judge` said, one entry a rule.
+    and layers (as dictionaries); `verdict` is what `assignment.judge` said, one entry a rule;
+    `inputs` what the batch runner tells equal runs by;
+    `against` the notebook that this one changes in one thing, where there is one.
     """
 
     notebook: str
@@ -79,6 +82,8 @@ class RunRecord:
     finished: str = ""
     epochs: list[EpochRow] = field(default_factory=list)
     verdict: list = field(default_factory=list)
+    inputs: dict = field(default_factory=dict)
+    against: str = ""
     schema: int = SCHEMA
 
     @classmethod

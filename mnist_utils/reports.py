@@ -1,15 +1,26 @@
-"""Rendered notebooks: HTML that is one file, asks nothing of the network and keeps every figure's alternative text.
+"""What people read: notebooks as HTML, and tables and plots over all seeds, built from the committed records alone.
 
     render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
+    rebuild(Path("reports"), Path("README.md"))                         # every page, plot and table of results
 
-Nothing is executed here: what the notebook file holds is what the page shows.
+Nothing is executed or trained here.
 """
 
+import re
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from .records import atomic_write
+from .assignment import ASSIGNMENT, PASS
+from .records import RecordError, RunRecord, atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
+BEGIN, END = "<!-- results: `python -m mnist_utils report` writes what follows -->", "<!-- end of results -->"
+HEAD = (
+    "| notebook | parameters | epochs | seeds | last epoch, mean | standard deviation | lowest to highest "
+    "| seeds that end at 99.40% or more | best epoch, mean |\n|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def render(notebook: Path) -> Path:
@@ -25,3 +36,236 @@ def render(notebook: Path) -> Path:
     with atomic_write(notebook.with_suffix(".html")) as part:
         part.write_text(html, encoding="utf-8")
     return notebook.with_suffix(".html")
+
+
+@dataclass(frozen=True)
+class Result:
+    """All completed runs of one notebook on MNIST's test images, by seed."""
+
+    name: str
+    records: dict[int, RunRecord]
+
+    @property
+    def first(self) -> RunRecord:
+        return self.records[min(self.records)]
+
+    @property
+    def last(self) -> list[float]:
+        """The accuracy at the last epoch, in percent, seed by seed."""
+        return [100 * record.last.validation_accuracy for record in self.records.values()]
+
+    @property
+    def best(self) -> list[float]:
+        """The accuracy at the best epoch, in percent, seed by seed: shown, never the result."""
+        return [100 * record.best.validation_accuracy for record in self.records.values()]
+
+    def reaching(self, accuracies: list[float]) -> int:
+        """How many of the accuracies, in percent, are at or above the assignment's target."""
+        return sum(round(a, 6) >= 100 * ASSIGNMENT.target for a in accuracies)
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds, in points; None for a single one."""
+        return statistics.stdev(self.last) if len(self.last) > 1 else None
+
+
+def collect(root: Path) -> list[Result]:
+    """The results under `root`, a folder a notebook and in it one a seed, in the order of their names.
+
+    Raises RecordError where a record is damaged, or where the seeds of a notebook were not run alike.
+    """
+    found: dict[str, dict[int, RunRecord]] = {}
+    for path in root.glob("*/seed-*/run.json"):
+        record = RunRecord.load(path.parent)
+        if record.status == "completed" and _on_test_images(record):
+            found.setdefault(path.parent.parent.name, {})[record.seed] = record
+    results = [Result(name, dict(sorted(records.items()))) for name, records in sorted(found.items())]
+    for result in results:
+        if len({_recipe(record) for record in result.records.values()}) > 1:
+            raise RecordError(f"{root / result.name}: the seeds were run with different parameters or models")
+    return results
+
+
+def _on_test_images(record: RunRecord) -> bool:
+    return record.dataset.get("name") == "mnist" and record.dataset.get("split") == "assignment"
+
+
+def _recipe(record: RunRecord) -> str:
+    return f"{sorted(record.parameters.items())} {record.model['name']} {record.model['parameters']}"
+
+
+def rebuild(root: Path, readme: Path) -> list[Result]:
+    """Write each notebook's page and plot, the index `root`/README.md and the table in `readme`; what was read.
+
+    Raises RecordError for records that cannot be read or do not belong together.
+    """
+    from . import plots
+
+    results = collect(root)
+    for result in results:
+        plots.save(plots.seed_curves(list(result.records.values())), root / result.name / "seeds.png")
+        _write(root / result.name / "README.md", page(result, results))
+    _write(root / "README.md", index(results))
+    _write(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
+    return results
+
+
+def with_table(text: str, results: list[Result], prefix: str = "") -> str:
+    """`text` with the results table between its two marks. Raises RecordError where it has none."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise RecordError(f"the README must hold the lines {BEGIN!r} and {END!r} once each")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n\n{table(results, prefix)}\n\n{END}{after}"
+
+
+def table(results: Iterable[Result], prefix: str = "") -> str:
+    """One row a notebook, as Markdown; links start with `prefix`."""
+    return "\n".join([HEAD, *(_row(result, prefix) for result in results)])
+
+
+def _row(result: Result, prefix: str) -> str:
+    last = result.last
+    cells = [
+        f"[{result.name}]({prefix}{result.name}/README.md)",
+        f"{result.first.model['parameters']:,}",
+        str(len(result.first.epochs)),
+        str(len(last)),
+        f"**{statistics.mean(last):.3f}%**",
+        "one seed" if result.spread is None else f"{result.spread:.3f}",
+        f"{min(last):.2f}% to {max(last):.2f}%",
+        f"{result.reaching(last)} of {len(last)}",
+        f"{statistics.mean(result.best):.3f}%",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def page(result: Result, others: Iterable[Result] = ()) -> str:
+    """A notebook's page over all its seeds, as Markdown."""
+    first, n = result.first, len(result.records)
+    seed = f"seed-{first.seed}/{result.name}"
+    parts = [
+        f"# {result.name}: {n} {'seed' if n == 1 else 'seeds'}",
+        f"{first.model['parameters']:,} parameters, {len(first.epochs)} epochs, on MNIST's 10,000 test images. The "
+        "last epoch counts; the best is shown beside it. Every seed that was run is here.",
+        f"![{_alt(result)}](seeds.png)",
+        _numbers(result),
+        *[_pair(result, other) for other in others if other.name == first.against],
+        f"The first seed, not the best: [report]({seed}.html), [executed notebook]({seed}.ipynb), "
+        f"[record](seed-{first.seed}/run.json).",
+        _command(result),
+        _seeds(result),
+        "The standard deviation is over seeds, on the same test images. That these are 10,000 images and not others "
+        "adds about 0.08 points of uncertainty to every figure near 99.4%, the same for all seeds.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(result: Result) -> str:
+    lines = ["| | mean | 95% interval of the mean | standard deviation | lowest | highest | at 99.40% or more |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for name, values in (("last epoch", result.last), ("best epoch", result.best)):
+        spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "one seed"
+        share = f"{result.reaching(values)} of {len(values)} ({_wilson(result.reaching(values), len(values))})"
+        ends = f"{min(values):.2f}% | {max(values):.2f}%"
+        lines.append(f"| {name} | {statistics.mean(values):.3f}% | {_interval(values)} | {spread} | {ends} | {share} |")
+    return "\n".join(lines)
+
+
+def _interval(values: list[float], form: str = ".3f") -> str:
+    """Student's t, 95%; nothing can be said of a single value or of equal ones."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return "one seed"
+    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values) - half:{form}} to {statistics.mean(values) + half:{form}}"
+
+
+def _wilson(count: int, n: int) -> str:
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, n).proportion_ci(method="wilson")
+    return f"Wilson 95%: {low:.0%} to {high:.0%}"
+
+
+def paired(result: Result, other: Result) -> list[float]:
+    """How much better, in points at the last epoch, `result` is than `other`, for each seed that both ran."""
+    mine, theirs = (dict(zip(r.records, r.last)) for r in (result, other))
+    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+
+
+def _pair(result: Result, other: Result) -> str:
+    differences = paired(result, other)
+    if len(differences) < 2:
+        return f"Too few seeds in common with [{other.name}](../{other.name}/README.md) to compare."
+    return (
+        f"**Against [{other.name}](../{other.name}/README.md)**, which it changes in one thing, paired by seed: "
+        f"{statistics.mean(differences):+.3f} points at the last epoch (95% interval {_interval(differences, '+.3f')}, "
+        f"n = {len(differences)}; better at {sum(d > 0 for d in differences)}, "
+        f"equal at {sum(d == 0 for d in differences)})."
+    )
+
+
+def _command(result: Result) -> str:
+    records = list(result.records.values())
+    defaults = {"dataset": "mnist"} | (
+        {"threads": records[0].device["threads"]} if "threads" in records[0].device else {}
+    )
+    given = " ".join(f"-p {name} {value}" for name, value in defaults.items())
+    machines = "; ".join(sorted({_machine(record) for record in records}))
+    command = (
+        f"python -m mnist_utils run {result.name} --seeds {_ranges(result.records)} --jobs 4 {given} --out reports"
+    )
+    return f"```sh\n{command}\n```\n\nRun on: {machines}."
+
+
+def _machine(record: RunRecord) -> str:
+    threads = record.device.get("threads")
+    with_threads = f", {threads} {'thread' if threads == 1 else 'threads'} a run" if threads else ""
+    return f"{record.device.get('name')}{with_threads}, torch {record.versions.get('torch')}"
+
+
+def _ranges(seeds: Iterable[int]) -> str:
+    """0, 1, 2, 5 as "0-2,5"."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _seeds(result: Result) -> str:
+    lines = ["| seed | last epoch | best epoch | training accuracy, last epoch | verdict |", "|---|---|---|---|---|"]
+    for seed, record in result.records.items():
+        last, best = record.last, record.best
+        verdict = "pass" if all(v["outcome"] == PASS for v in record.verdict) else "fail"
+        lines.append(
+            f"| {seed} | {last.validation_accuracy:.2%} | {best.validation_accuracy:.2%} (epoch {best.epoch}) "
+            f"| {last.train_accuracy:.2%} | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def index(results: list[Result]) -> str:
+    """The page that opens `reports/`: the table, then each notebook's curves."""
+    parts = [
+        "# Reports",
+        "Every number comes from the records beside it; `python -m mnist_utils report` rebuilds this page.",
+        table(results),
+    ]
+    for result in results:
+        parts += [f"## [{result.name}]({result.name}/README.md)", f"![{_alt(result)}]({result.name}/seeds.png)"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _alt(result: Result) -> str:
+    from . import plots
+
+    return re.sub(r"[\[\]]", "", plots.describe_seeds(list(result.records.values())))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")

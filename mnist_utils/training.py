@@ -1,7 +1,7 @@
 """One pass of training, one pass of testing, and what must be settled before: seeds, device, threads.
 
     for epoch in range(1, epochs + 1):
-        trained = train(model, device, train_loader, optimizer, epoch)
+        trained = train(model, device, train_loader, optimizer, epoch, scheduler)
         tested = test(model, device, test_loader)
         rows.append(epoch_row(epoch, learning_rate, trained, tested))
 
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from .records import EpochRow, atomic_write
@@ -60,13 +61,16 @@ def train(
     scheduler=None,
     amp: bool = False,
     progress: bool = True,
+    average: AveragedModel | None = None,
+    label_smoothing: float = 0.0,
 ) -> Pass:
     """Adjust `model` once by every batch and count what it had right at that moment.
 
-    `scheduler`, where given, steps after each batch. `amp` runs the model in bfloat16. With `progress`, a bar shows
-    loss and batch. Raises ValueError for `amp` where the device can't (`check_amp`), and DivergedError as soon as the
-    bar, or else the end of the pass, shows a loss that is not finite. Nothing waits for the device between two looks
-    of the bar.
+    `scheduler`, where given, steps after each batch, and `average` takes the weights in. `label_smoothing` is the
+    share of each label spread evenly over all ten digits (Szegedy et al., "Rethinking the Inception Architecture for
+    Computer Vision", 2016). `amp` runs the model in bfloat16. With `progress`, a bar shows loss and batch. Raises
+    ValueError for `amp` where the device can't (`check_amp`), and DivergedError as soon as the bar, or else the end of
+    the pass, shows a loss that is not finite. Nothing waits for the device between two looks of the bar.
     """
     if amp:
         check_amp(device)
@@ -79,11 +83,13 @@ def train(
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
             loss.backward()
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
+            if average is not None:
+                average.update_parameters(model)
             tally.add(loss.detach(), logits.detach(), labels)
             if progress and (time.perf_counter() - looked > BAR_SECONDS or batch + 1 == bar.total):
                 looked = time.perf_counter()
