@@ -1,4 +1,4 @@
-"""The command line, `python -m mnist_utils run | report | list | bench`: parsing only; each command opens its room."""
+"""The command line, `python -m mnist_utils run | report | search | list | bench`; each command opens its own room."""
 
 import argparse
 import json
@@ -87,6 +87,19 @@ def report(options) -> int:
     return 0
 
 
+def search(options) -> int:
+    """Run the trials that the log lacks, on the holdout images, and rebuild the search's page."""
+    from . import search as room
+    from .batch import UsageError
+    from .data import DataError
+
+    try:
+        room.search(options.trials, options.jobs, options.data_dir, options.mirror)
+    except (DataError, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
 def bench(options) -> int:
     """Measure speed, or pair accuracies, or show a saved measurement again."""
     from . import bench as room
@@ -147,6 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="whose table is written"
     )
+
+    command = commands.add_parser("search", help="try recipes on the holdout images")
+    command.set_defaults(command=search)
+    command.add_argument("trials", type=Path, metavar="FILE", help="a line a trial; log and page go beside it")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="trials at a time, a thread each (1)")
+    command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
+    command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
 
     command = commands.add_parser("list", help="show the notebooks and their parameters")
     command.set_defaults(command=list_notebooks)

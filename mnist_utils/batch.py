@@ -152,13 +152,16 @@ def parse_seeds(text: str) -> list[int]:
 def plan(paths: list[Path], given: dict[str, str], seeds: Iterable[int], out: Path, workers: int = 1) -> list[Job]:
     """Every notebook with every seed, notebook by notebook; `given` are texts by name, checked before anything runs.
 
-    With several `workers` a run gets its share of the cores as `threads`, unless `given` says otherwise. Raises
-    UsageError where a notebook does not declare what it is given, or no seed.
+    With several `workers` a run that has a parameter `threads` gets its share of the cores, unless `given` says
+    otherwise. Raises UsageError where a notebook does not declare what it is given, or no seed.
     """
-    if workers > 1:
-        given = {"threads": str(max(1, (os.cpu_count() or 1) // workers))} | given
-    checked = {path: check_values(path, given | {"seed": "0"}) for path in paths}
-    return [Job(path, values | {"seed": seed}, out) for path, values in checked.items() for seed in seeds]
+    share = {"threads": max(1, (os.cpu_count() or 1) // workers)} if workers > 1 else {}
+    jobs = []
+    for path in paths:
+        shared = {name: value for name, value in share.items() if name in read_parameters(path)}
+        values = shared | check_values(path, given | {"seed": "0"})
+        jobs += [Job(path, values | {"seed": seed}, out) for seed in seeds]
+    return jobs
 
 
 def run_batch(jobs: list[Job], workers: int = 1, force: bool = False) -> list[RunRecord]:

@@ -7,6 +7,9 @@ Every network takes normalised images, float32 of shape (N, 1, 28, 28), and retu
 shape (N, 10). None has a fully connected layer.
 """
 
+import re
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +59,66 @@ class SeedModel(nn.Module):
         return maps.mean(dim=(2, 3))
 
 
-MODELS = {"seed": SeedModel}
+class Separable(nn.Module):
+    """A 3x3 convolution of each channel by itself, a 1x1 that mixes them, batch norm, activation.
+
+    As in MobileNet (Howard et al., 2017), but with a single batch norm. With `times`, the same weights are used that
+    often, one after the other, each time with a batch norm of their own. `skip` adds what came in.
+    """
+
+    def __init__(self, inward: int, outward: int, activation: type[nn.Module], times: int = 1, skip: bool = False):
+        super().__init__()
+        self.depthwise = nn.Conv2d(inward, inward, 3, padding=1, groups=inward, bias=False)
+        self.pointwise = nn.Conv2d(inward, outward, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outward) for _ in range(times))
+        self.activation, self.skip = activation(), skip
+
+    def forward(self, maps: Tensor) -> Tensor:
+        for norm in self.norms:
+            new = self.activation(norm(self.pointwise(self.depthwise(maps))))
+            maps = maps + new if self.skip and maps.shape == new.shape else new
+        return maps
+
+
+class ConvNet(nn.Module):
+    """A chain of blocks written as words, then a 1x1 convolution to ten maps, whose means are the logits.
+
+    "c16" is a 3x3 convolution to 16 channels, batch norm, activation ("C16" a 5x5); "d16" a `Separable`, "d16*3" one
+    used three times over, "r16" one with a skip; "M" halves the map by its maxima. Raises ValueError for other words.
+    """
+
+    def __init__(self, blocks: str, activation: str = "ReLU"):
+        super().__init__()
+        self.body, channels = nn.Sequential(), 1
+        for word in blocks.split():
+            found = re.fullmatch(r"M|([cCdr])(\d+)(?:\*(\d+))?", word)
+            if not found:
+                raise ValueError(f"unknown block {word!r} in {blocks!r}; there are c16, C16, d16, d16*2, r16 and M")
+            kind, width, times = found[1], int(found[2] or channels), int(found[3] or 1)
+            self.body.extend(_block(kind, channels, width, times, getattr(nn, activation)))
+            channels = width
+        self.head = nn.Conv2d(channels, 10, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images)).mean(dim=(2, 3))
+
+
+def _block(kind: str | None, inward: int, outward: int, times: int, activation: type[nn.Module]) -> list[nn.Module]:
+    if kind is None:
+        return [nn.MaxPool2d(2)]
+    if kind in "dr":
+        return [Separable(inward, outward, activation, times, skip=kind == "r")]
+    side = 5 if kind == "C" else 3
+    convolution = nn.Conv2d(inward, outward, side, padding=side // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outward), activation()]
+
+
+MODELS = {
+    "seed": SeedModel,
+    "smallest": partial(ConvNet, "c8 d16 M d20 d24 M d32"),
+    "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
+    "fewest_epochs": partial(ConvNet, "c16 c16 M c24 c24 M c32"),
+}
 
 
 def build_model(name: str, **options) -> nn.Module:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -200,6 +201,16 @@ def device_facts(device: torch.device) -> dict:
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
     return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
+    """A scheduler: the rate climbs linearly in the first `warmup` of all `steps`, then falls linearly to zero."""
+    climb = int(warmup * steps)
+
+    def share(step: int) -> float:
+        return (step + 1) / (climb + 1) if step < climb else max(0.0, (steps - step) / (steps - climb))
+
+    return LambdaLR(optimizer, share)
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:

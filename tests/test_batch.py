@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,18 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import UsageError, check_values, find_notebook, read_parameters, run_notebook
+from mnist_utils.batch import (
+    UsageError,
+    check_values,
+    find_notebook,
+    fingerprint,
+    is_done,
+    parse_seeds,
+    plan,
+    read_parameters,
+    run_batch,
+    run_notebook,
+)
 from mnist_utils.records import RunRecord
 
 PARAMETERS = """
@@ -303,3 +315,72 @@ def test_mnist_that_cannot_be_had_is_an_error_with_three_ways_out(tmp_path):
     words = ["--dataset", "mnist", "--mirror", tmp_path / "empty", "--data", tmp_path / "cache"]
     result = command("run", *words, "--out", tmp_path / "out")
     assert result.returncode == 1 and "three ways out" in result.stdout and "is not there" in result.stdout
+
+
+def test_seeds_are_read_as_ranges_and_numbers():
+    assert parse_seeds("0-3, 7,2") == [0, 1, 2, 3, 7]
+
+
+@pytest.mark.parametrize("text", ["", "3-1", "a", "1,,2", "-1", "1-"])
+def test_seeds_that_mean_nothing_are_refused(text):
+    with pytest.raises(UsageError, match="seeds must look like"):
+        parse_seeds(text)
+
+
+def test_a_plan_is_checked_before_anything_runs(notebook, tmp_path):
+    jobs = plan([notebook()], {"count": "2"}, [4, 5], tmp_path)
+    assert [(job.name, job.values) for job in jobs] == [
+        ("small/seed-4", {"count": 2, "seed": 4}),
+        ("small/seed-5", {"count": 2, "seed": 5}),
+    ]
+    with pytest.raises(UsageError, match="no parameter 'rat' .did you mean 'rate'"):
+        plan([notebook()], {"rat": "2"}, [4, 5], tmp_path)
+
+
+def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    seed_model = find_notebook(str(ROOT / "notebooks/01_seed_model.ipynb"))
+    for workers, given, threads in ((1, {}, None), (3, {}, 2), (16, {}, 1), (2, {"threads": "5"}, 5)):
+        (job,) = plan([seed_model], given, [0], tmp_path, workers)
+        assert job.values.get("threads") == threads
+
+
+def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys):
+    path = notebook("assert seed != 2\n(__import__('pathlib').Path(out_dir) / 'made').write_text(str(seed))")
+    jobs = plan([path], {}, [1, 2], tmp_path / "out")
+    records = run_batch(jobs, workers=2)
+    assert [record.status for record in records] == ["completed", "failed"]
+    assert "AssertionError" in records[1].error and "small/seed-2: failed, cell In [4]" in capsys.readouterr().out
+    made = tmp_path / "out/small/seed-1/made"
+    before = made.stat().st_mtime_ns
+    assert is_done(jobs[0]) and not is_done(jobs[1])
+    run_batch(jobs)
+    assert made.stat().st_mtime_ns == before and "1 of 2 runs are done already" in capsys.readouterr().out
+    run_batch(jobs[:1], force=True)
+    assert made.stat().st_mtime_ns > before
+
+
+def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
+    path = notebook()
+    same = fingerprint(path, {"seed": 1})
+    assert same == fingerprint(path, {"seed": 1, "out_dir": "elsewhere"})
+    assert same != fingerprint(path, {"seed": 2})
+    assert same != fingerprint(notebook("print(count, 'changed')"), {"seed": 1})
+    core = tmp_path / "core"
+    shutil.copytree(ROOT / "mnist_utils", core)
+    (core / "training.py").write_text("changed")
+    monkeypatch.setattr("mnist_utils.batch.__file__", str(core / "batch.py"))
+    assert same["package"] != fingerprint(path, {"seed": 1})["package"]
+
+
+def test_the_command_runs_seeds_and_says_which_failed(notebook, tmp_path):
+    path = notebook("assert seed != 8")
+    done = command("run", path, "--seeds", "7-8", "--jobs", "2", "--out", tmp_path / "out")
+    assert done.returncode == 1 and "1 of 2 runs completed; not: small/seed-8" in done.stdout
+    assert command("run", path, "--seeds", "7", "--out", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize("words", [("--seeds", "x"), ("--seeds", "1", "--seed", "2"), ("--seeds", "1", "--jobs", "0")])
+def test_bad_seeds_and_jobs_are_refused(notebook, tmp_path, words):
+    refused = command("run", notebook(), *words, "--out", tmp_path / "out")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr and not (tmp_path / "out").exists()

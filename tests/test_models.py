@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchsummary import summary
 
-from mnist_utils.models import Dropout, build_model, count_parameters
+from mnist_utils.models import ConvNet, Dropout, Separable, build_model, count_parameters
 
 TABLE = """
 Conv2d-1 [-1, 8, 26, 26] 80 | ReLU-2 [-1, 8, 26, 26] 0 | BatchNorm2d-3 [-1, 8, 26, 26] 16
@@ -65,3 +65,39 @@ def test_count_parameters_counts_shared_ones_once_and_frozen_ones_not():
 def test_unknown_model_names_the_known():
     with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of seed"):
         build_model("resnet")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "parameters"),
+    [
+        ("c8", 72 + 16 + 90),
+        ("C8 M", 200 + 16 + 90),
+        ("c8 d12", 72 + 16 + (72 + 96 + 24) + 130),
+        ("c8 r8*3", 72 + 16 + (72 + 64 + 3 * 16) + 90),
+    ],
+)
+def test_blocks_have_the_parameters_one_counts_by_hand(blocks, parameters):
+    model = ConvNet(blocks)
+    assert count_parameters(model) == parameters
+    assert model(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_a_repeated_block_is_its_weights_over_and_over():
+    block = Separable(4, 4, torch.nn.ReLU, times=2).eval()
+    maps = torch.randn(2, 4, 6, 6)
+    once = block.norms[0](block.pointwise(block.depthwise(maps))).relu()
+    assert torch.equal(block(maps), block.norms[1](block.pointwise(block.depthwise(once))).relu())
+
+
+def test_a_skip_adds_what_came_in():
+    torch.manual_seed(0)
+    plain, skip = Separable(4, 4, torch.nn.SiLU).eval(), Separable(4, 4, torch.nn.SiLU, skip=True).eval()
+    skip.load_state_dict(plain.state_dict())
+    maps = torch.randn(2, 4, 6, 6)
+    assert torch.equal(skip(maps), maps + plain(maps))
+
+
+@pytest.mark.parametrize("blocks", ["x8", "c", "c8 d", "d8*", "M2"])
+def test_words_that_are_no_block_are_refused(blocks):
+    with pytest.raises(ValueError, match="unknown block"):
+        ConvNet(blocks)

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+
+from mnist_utils import search
+from mnist_utils.data import hold_out, load_data
+from mnist_utils.search import Trial
+
+
+def test_a_trial_reads_back_as_it_is_written():
+    trial = Trial(blocks="c8 d12 M c10", epochs=2, learning_rate=0.05, optimizer="muon")
+    assert str(trial) == "blocks=c8_d12_M_c10 epochs=2 optimizer=muon learning_rate=0.05"
+    assert Trial.read(str(trial)) == trial and Trial.read("epochs=19") == Trial()
+
+
+@pytest.mark.parametrize("line", ["1000 epoch=3", "1000 epochs=x", "a epochs=3"])
+def test_a_line_that_cannot_be_read_is_named(tmp_path, line):
+    (tmp_path / "trials.txt").write_text(f"# heading\n\n{line}\n")
+    with pytest.raises(ValueError, match="trials.txt, line 3"):
+        search.read_trials(tmp_path / "trials.txt")
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """The embedded digits where the search would take MNIST."""
+    data = hold_out(load_data("digits"))
+    monkeypatch.setattr(search, "load_data", lambda *_, **__: data)
+    return data
+
+
+def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits):
+    threads = torch.get_num_threads()
+    try:
+        trial = Trial(blocks="c8 M c8", epochs=3, batch_size=32, optimizer="muon", learning_rate=0.05)
+        first, again = (search.run_trial(trial, 1000, digits) for _ in range(2))
+        other = search.run_trial(trial, 1001, digits)
+    finally:
+        torch.set_num_threads(threads)
+    first.pop("seconds"), again.pop("seconds")
+    assert first == again and first["accuracies"] != other["accuracies"]
+    assert len(first["accuracies"]) == 2 and first["accuracies"][-1] > 0.5
+
+
+def test_the_table_is_made_of_log_and_trials(tmp_path):
+    (tmp_path / "trials.txt").write_text("# small ones\n1000,1001 epochs=4 # kept: better\n1000 epochs=3\n")
+    rows = [("epochs=4", 1000, 0.991), ("epochs=4", 1001, 0.993), ("epochs=5 norm=odd", 1000, 0.98)]
+    (tmp_path / "log.jsonl").write_text(
+        "".join(
+            json.dumps(dict(trial=t, seed=s, parameters=9954, accuracies=[0.9, a], train_accuracy=0.99, seconds=1))
+            + "\n"
+            for t, s, a in rows
+        )
+    )
+    text = search.table(tmp_path / "trials.txt")
+    assert "| epochs=4 | 9,954 | 2 | 99.200% | 0.141 | 99.00% | kept: better |" in text and "epochs=3" not in text
+    assert "| epochs=5 norm=odd | 9,954 | 1 | 98.000% |  | 99.00% |" in text.split("taken out")[1]
+
+
+def test_the_committed_page_is_what_log_and_trials_say():
+    folder = ROOT / "reports/search"
+    assert (folder / "README.md").read_text() == search.table(folder / "trials.txt")
+    asked = {(str(trial), seed) for _, seeds, trial, _ in search.read_trials(folder / "trials.txt") for seed in seeds}
+    assert asked <= {(row["trial"], row["seed"]) for row in search.read_log(folder / "log.jsonl")}
+    assert all(row["seed"] >= 1000 for row in search.read_log(folder / "log.jsonl"))
