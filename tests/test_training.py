@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_utils.augment import Affine
@@ -19,6 +20,7 @@ from mnist_utils.training import (
     device_facts,
     epoch_row,
     predict,
+    rise_and_fall,
     save_weights,
     set_seed,
     test,
@@ -258,3 +260,59 @@ def test_freed_memory_is_kept_for_the_next_step(digits):
 def test_an_empty_loader_is_an_error():
     with pytest.raises(ValueError, match="no batch"):
         test(build_model("seed"), CPU, [], progress=False)
+
+
+def test_the_rate_rises_falls_and_ends_at_zero():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler, rates = rise_and_fall(optimizer, steps=100, warmup=0.2), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.5 / 21) and max(rates) == rates[20] == 0.5
+    assert optimizer.param_groups[0]["lr"] == 0 and rates[-1] == pytest.approx(0.5 / 80)
+    assert all(b > a for a, b in zip(rates[:20], rates[1:21])) and all(b < a for a, b in zip(rates[20:], rates[21:]))
+
+
+def test_without_warmup_the_rate_is_torchs_linear_one():
+    rates = []
+    for make in (lambda o: rise_and_fall(o, 50), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, 50)):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+        scheduler = make(optimizer)
+        rates.append([])
+        for _ in range(50):
+            rates[-1].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+    assert rates[0] == pytest.approx(rates[1], abs=1e-9)
+
+
+def test_the_average_takes_in_every_step(digits):
+    set_seed(0)
+    model = build_model("seed", dropout=0.0)
+    loader, _ = make_loaders(digits, 400, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    average, sums = AveragedModel(model), []
+    scheduler = rise_and_fall(optimizer, len(loader))
+    keep = model.block1[0].weight
+    scheduler.step = lambda: sums.append(keep.detach().clone())  # called after each step of the optimizer
+    train(model, CPU, loader, optimizer, 1, scheduler, progress=False, average=average)
+    assert len(sums) == len(loader) == 4
+    assert torch.allclose(average.module.block1[0].weight, torch.stack(sums).mean(0), atol=1e-6)
+
+
+def test_label_smoothing_is_torchs(digits):
+    images, labels = digits.train_images[:50], digits.train_labels[:50]
+    results = []
+    for smoothing in (0.0, 0.2):
+        set_seed(0)
+        model = build_model("seed", dropout=0.0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        batch = [(normalize(images).unsqueeze(1), labels)]
+        logits = model.train()(batch[0][0]).detach()
+        result = train(model, CPU, batch, optimizer, progress=False, label_smoothing=smoothing)
+        assert result.loss == pytest.approx(
+            nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing).item(), rel=1e-5
+        )
+        results.append(model.head[1].bias.detach().clone())
+    assert not torch.allclose(*results)
