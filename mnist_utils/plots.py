@@ -8,6 +8,7 @@ Figures are built without pyplot, so nothing is shown, kept open or changed behi
 """
 
 import io
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,12 @@ def seed_curves(records: list[RunRecord], target: float = 0.994) -> Figure:
 
 def describe_seeds(records: list[RunRecord], target: float = 0.994) -> str:
     """The alternative text of `seed_curves`."""
-    last = np.array([record.last.validation_accuracy for record in records])
+    last = [100 * record.last.validation_accuracy for record in records]
     reached = sum(record.last.validation_correct >= target * record.last.validation_total for record in records)
     return (
         f"Validation accuracy by epoch of {records[0].notebook}, {len(records)} seeds: at the last epoch the mean is "
-        f"{last.mean():.3%}, the lowest {last.min():.2%}, the highest {last.max():.2%}; {reached} of {len(records)} "
-        f"are at or above the target line at {target:.1%}."
+        f"{statistics.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest {max(last):.2f}%; {reached} of "
+        f"{len(records)} are at or above the target line at {target:.1%}."
     )
 
 
