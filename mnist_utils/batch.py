@@ -18,7 +18,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -186,7 +185,7 @@ def run_batch(jobs: list[Job], workers: int = 1, force: bool = False) -> list[Ru
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # a stop as by Ctrl-C, which a process started in the background would not notice
             raise
     return [_settled(job) for job in jobs]
 
