@@ -32,7 +32,18 @@ NOTEBOOKS = Path("notebooks")
 SUBMISSION = "01_seed_model"
 RESERVED = {"out_dir": "--out"}  # set by the runner itself
 PLACES = ("data_dir", "mirror", "out_dir")  # where things lie has no part in what comes out
-CORE = ("assignment", "augment", "data", "layers", "models", "plots", "records", "training")  # what notebooks import
+CORE = (
+    "assignment",
+    "augment",
+    "checkpoints",
+    "data",
+    "layers",
+    "models",
+    "muon",
+    "plots",
+    "records",
+    "training",
+)  # what notebooks import
 
 
 class UsageError(Exception):

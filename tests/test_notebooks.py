@@ -76,5 +76,5 @@ def test_badge_and_bootstrap_point_to_the_repository(path, cells):
 
 
 def test_it_calls_train_and_test_in_a_visible_loop(cells):
-    loop = next(cell.source for cell in cells if "for epoch in range(1, epochs + 1)" in cell.source)
+    loop = next(cell.source for cell in cells if "for epoch in range(checkpoints.restore(), epochs + 1)" in cell.source)
     assert "train(model, device" in loop and re.search(r"test\((model|average), device", loop)
