@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 where a run failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is a Ctrl-C
-    from .batch import UsageError
+    from .notebooks import UsageError
 
     try:
         return options.command(options)
@@ -26,48 +26,61 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options) -> int:
-    """Execute the notebooks and say what came of each: one after the other, or as a batch of several seeds."""
-    from . import assignment, batch
+    """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
+    from . import assignment, batch, execute, notebooks
 
+    names, given, seeds = options.notebooks, {}, options.seeds
+    if options.batch:
+        batch_names, given, batch_seeds = batch.read_batch(options.batch)
+        names, seeds = names or batch_names, seeds or batch_seeds
     flags = {name: getattr(options, name) for name in ("seed", "dataset", "data_dir", "mirror")}
-    given = dict(options.parameter) | {name: value for name, value in flags.items() if value is not None}
-    paths = [batch.find_notebook(name) for name in options.notebooks or [batch.SUBMISSION]]
-    if options.seeds is not None:
-        return _run_seeds(paths, given, options)
-    jobs = [(path, batch.check_values(path, given)) for path in paths]
-    codes = {"completed": 0, "failed": 1, "interrupted": 130}
-    worst = 0
-    for path, values in jobs:
-        print(f"{path.stem}: running, output in {options.out / path.stem}", flush=True)
-        record = batch.run_notebook(path, values, options.out)
-        worst = max(worst, codes[record.status])
-        print(f"{path.stem}: {record.status}" + (f", {record.error}" if record.error else ""))
-        if record.status == "completed":
-            print(f"{path.stem}: {assignment.summary(record)}")
-        if record.status == "interrupted":
-            break
-    return worst
+    given |= dict(options.parameter) | {name: value for name, value in flags.items() if value is not None}
+    if seeds is not None and "seed" in given:
+        raise notebooks.UsageError("give --seed for one run or --seeds for several, not both")
+    paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
+    seeds = None if seeds is None else batch.parse_seeds(seeds)
+    count = len(batch.plan(paths, given, seeds, options.out))
+    workers = min(count, batch.auto_workers() if options.jobs == "auto" else options.jobs)
+    jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
+    if options.dry_run:
+        return _show_plan(jobs, workers)
+    if len(jobs) > 1 or options.seeds or options.batch:
+        return _run_batch(jobs, workers, options)
+    job = jobs[0]
+    print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
+    record = execute.run_notebook(job.path, job.values, job.out, job.variant)
+    print(f"{job.path.stem}: {record.status}" + (f", {record.error}" if record.error else ""))
+    if record.status == "completed":
+        print(f"{job.path.stem}: {assignment.summary(record)}")
+    return {"completed": 0, "failed": 1, "interrupted": 130}[record.status]
 
 
-def _run_seeds(paths: list[Path], given: dict, options) -> int:
+def _show_plan(jobs: list, workers: int) -> int:
+    for job in jobs:
+        values = " ".join(f"{name}={value}" for name, value in job.values.items())
+        print(f"{'done   ' if job.is_done() else 'to run '} {job.name}  {values}")
+    print(f"{sum(not job.is_done() for job in jobs)} of {len(jobs)} to run, {workers} at a time")
+    return 0
+
+
+def _run_batch(jobs: list, workers: int, options) -> int:
     from . import batch
 
-    if "seed" in given:
-        raise batch.UsageError("give --seed for one run or --seeds for several, not both")
-    jobs = batch.plan(paths, given, batch.parse_seeds(options.seeds), options.out, options.jobs)
-    records = batch.run_batch(jobs, options.jobs, options.force)
-    bad = [job.name for job, record in zip(jobs, records) if record.status != "completed"]
-    print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed" + (f"; not: {', '.join(bad)}" if bad else ""))
+    records = batch.run_batch(jobs, workers, options.force, options.timeout)
+    bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
+    print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
+    if bad:
+        print("\n".join(["not completed:", *bad, "the same command goes on with these"]))
     return 1 if bad else 0
 
 
 def list_notebooks(options) -> int:
     """Print each notebook with its parameters: type, default, meaning, choices."""
-    from . import batch
+    from . import notebooks
 
-    for path in batch.all_notebooks():
+    for path in notebooks.all_notebooks():
         print(path)
-        for p in batch.read_parameters(path).values():
+        for p in notebooks.read_parameters(path).values():
             choices = f" (one of {', '.join(map(str, p.choices))})" if p.choices else ""
             print(f"  {p.name:<14} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
     return 0
@@ -76,7 +89,7 @@ def list_notebooks(options) -> int:
 def report(options) -> int:
     """Rebuild every page, plot and table of results from the records."""
     from . import reports
-    from .batch import UsageError
+    from .notebooks import UsageError
     from .records import RecordError
 
     try:
@@ -90,8 +103,8 @@ def report(options) -> int:
 def search(options) -> int:
     """Run the trials that the log lacks, on the holdout images, and rebuild the search's page."""
     from . import search as room
-    from .batch import UsageError
     from .data import DataError
+    from .notebooks import UsageError
 
     try:
         room.search(options.trials, options.jobs, options.data_dir, options.mirror)
@@ -103,8 +116,8 @@ def search(options) -> int:
 def bench(options) -> int:
     """Measure speed, or pair accuracies, or show a saved measurement again."""
     from . import bench as room
-    from .batch import UsageError
     from .data import DataError
+    from .notebooks import UsageError
 
     seeds, where = range(options.seeds), dict(data_dir=options.data_dir)
     try:
@@ -131,12 +144,23 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=run)
     command.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="path or name; without one, the submission")
     command.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter; 0.1,0.2 makes a run for each",
     )
     command.add_argument("--seed", metavar="K", help="the same as -p seed K")
     command.add_argument("--seeds", metavar="LIST", help="one run for each, as in 0-9,12; what is done stays done")
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="with --seeds: runs at a time (1)")
-    command.add_argument("--force", action="store_true", help="with --seeds: run also what is done")
+    command.add_argument(
+        "--batch", type=Path, metavar="FILE", help="notebooks, seeds, parameters from a TOML or YAML file"
+    )
+    command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
+    command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
+    command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")
     command.add_argument("--dataset", metavar="NAME", help="auto (MNIST, else digits under a banner), mnist or digits")
     command.add_argument("--data", dest="data_dir", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")
@@ -171,6 +195,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="show the notebooks and their parameters")
     command.set_defaults(command=list_notebooks)
     return parser
+
+
+def _workers(text: str):
+    return text if text == "auto" else _count(text)
 
 
 def _count(text: str) -> int:

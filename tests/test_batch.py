@@ -10,18 +10,9 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import (
-    UsageError,
-    check_values,
-    find_notebook,
-    fingerprint,
-    is_done,
-    parse_seeds,
-    plan,
-    read_parameters,
-    run_batch,
-    run_notebook,
-)
+from mnist_utils.batch import auto_workers, parse_seeds, plan, read_batch, run_batch, share_of_cores
+from mnist_utils.execute import fingerprint, run_notebook
+from mnist_utils.notebooks import UsageError, check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
 
 PARAMETERS = """
@@ -337,12 +328,54 @@ def test_a_plan_is_checked_before_anything_runs(notebook, tmp_path):
         plan([notebook()], {"rat": "2"}, [4, 5], tmp_path)
 
 
+def test_several_values_make_a_run_each_under_a_stable_name(notebook, tmp_path):
+    jobs = plan([notebook(), notebook(name="other")], {"rate": "0.1, 2", "kind": "plain,fancy"}, None, tmp_path)
+    assert [job.name for job in jobs[:4]] == [
+        "small/rate=0.1,kind=plain/seed-3",
+        "small/rate=0.1,kind=fancy/seed-3",
+        "small/rate=2.0,kind=plain/seed-3",
+        "small/rate=2.0,kind=fancy/seed-3",
+    ]
+    assert len({job.folder for job in jobs}) == len(jobs) == 8
+    assert jobs[3].values == {"rate": 2.0, "kind": "fancy"}
+    with pytest.raises(UsageError, match="rate must be float, got 'x'"):
+        plan([notebook()], {"rate": "0.1,x"}, None, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".yaml"])
+def test_a_batch_is_read_from_a_file(tmp_path, suffix):
+    text = {
+        ".toml": 'notebooks = ["a", "b"]\nseeds = "0-2"\n[parameters]\nrate = [0.1, 0.2]\nloud = true\n',
+        ".yaml": "notebooks: [a, b]\nseeds: 0-2\nparameters:\n  rate: [0.1, 0.2]\n  loud: true\n",
+    }[suffix]
+    file = tmp_path / f"batch{suffix}"
+    file.write_text(text)
+    assert read_batch(file) == (["a", "b"], {"rate": "0.1,0.2", "loud": "True"}, "0-2")
+
+
+@pytest.mark.parametrize("text", ["", "notebooks = 3 3", 'seeds = "1"', 'notebooks = ["a"]\nseed = 1'])
+def test_a_file_that_is_no_batch_is_named(tmp_path, text):
+    (tmp_path / "batch.toml").write_text(text)
+    with pytest.raises(UsageError, match="batch.toml"):
+        read_batch(tmp_path / "batch.toml")
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(notebook, tmp_path):
+    done = command("run", notebook(), "-p", "rate", "1,2", "--seeds", "0-1", "--dry-run", "--out", tmp_path / "out")
+    assert done.returncode == 0 and not (tmp_path / "out").exists()
+    assert (
+        "to run  small/rate=1.0/seed-0  rate=1.0 seed=0" in done.stdout and "4 of 4 to run, 1 at a time" in done.stdout
+    )
+
+
 def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert [share_of_cores(workers) for workers in (1, 3, 16)] == [8, 2, 1]
+    assert 1 <= auto_workers() <= 8
     seed_model = find_notebook(str(ROOT / "notebooks/01_seed_model.ipynb"))
-    for workers, given, threads in ((1, {}, None), (3, {}, 2), (16, {}, 1), (2, {"threads": "5"}, 5)):
-        (job,) = plan([seed_model], given, [0], tmp_path, workers)
-        assert job.values.get("threads") == threads
+    for given, threads in (({}, 2), ({"threads": "5"}, 5)):
+        (job,) = plan([seed_model], given, [0], tmp_path, threads=2)
+        assert job.values["threads"] == threads
 
 
 def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys):
@@ -353,11 +386,13 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     assert "AssertionError" in records[1].error and "small/seed-2: failed, cell In [4]" in capsys.readouterr().out
     made = tmp_path / "out/small/seed-1/made"
     before = made.stat().st_mtime_ns
-    assert is_done(jobs[0]) and not is_done(jobs[1])
+    assert jobs[0].is_done() and not jobs[1].is_done()
     run_batch(jobs)
     assert made.stat().st_mtime_ns == before and "1 of 2 runs are done already" in capsys.readouterr().out
     run_batch(jobs[:1], force=True)
     assert made.stat().st_mtime_ns > before
+    lines = (tmp_path / "out/summary.csv").read_text().splitlines()
+    assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith("small/seed-1,small,1,completed")
 
 
 def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
@@ -369,14 +404,14 @@ def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
     core = tmp_path / "core"
     shutil.copytree(ROOT / "mnist_utils", core)
     (core / "training.py").write_text("changed")
-    monkeypatch.setattr("mnist_utils.batch.__file__", str(core / "batch.py"))
+    monkeypatch.setattr("mnist_utils.execute.__file__", str(core / "execute.py"))
     assert same["package"] != fingerprint(path, {"seed": 1})["package"]
 
 
 def test_the_command_runs_seeds_and_says_which_failed(notebook, tmp_path):
     path = notebook("assert seed != 8")
     done = command("run", path, "--seeds", "7-8", "--jobs", "2", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "1 of 2 runs completed; not: small/seed-8" in done.stdout
+    assert done.returncode == 1 and "1 of 2 runs completed" in done.stdout and "small/seed-8: failed" in done.stdout
     assert command("run", path, "--seeds", "7", "--out", tmp_path / "out").returncode == 0
 
 

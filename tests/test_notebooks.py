@@ -9,7 +9,7 @@ import papermill
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import read_parameters
+from mnist_utils.notebooks import read_parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]

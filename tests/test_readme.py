@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from mnist_utils.__main__ import _parser
-from mnist_utils.batch import check_values, find_notebook
+from mnist_utils.notebooks import check_values, find_notebook
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

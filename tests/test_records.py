@@ -77,7 +77,7 @@ def test_status_is_one_of_the_known():
 
 def test_the_rooms_and_the_records_load_no_torch():
     code = (
-        "import sys, mnist_utils.records, mnist_utils.assignment, mnist_utils.batch, mnist_utils.reports, "
-        "mnist_utils.__main__; sys.exit('torch' in sys.modules)"
+        "import sys, mnist_utils.records, mnist_utils.assignment, mnist_utils.batch, mnist_utils.execute, "
+        "mnist_utils.reports, mnist_utils.__main__; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
