@@ -66,12 +66,12 @@ def _show_plan(jobs: list, workers: int) -> int:
 def _run_batch(jobs: list, workers: int, options) -> int:
     from . import batch
 
-    records = batch.run_batch(jobs, workers, options.force, options.timeout)
+    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory)
     bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
     print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
     if bad:
         print("\n".join(["not completed:", *bad, "the same command goes on with these"]))
-    return 1 if bad else 0
+    return 130 if stopped else 1 if bad else 0
 
 
 def list_notebooks(options) -> int:
@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
     command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")
+    command.add_argument("--memory", type=float, metavar="GIB", help="of several runs, the most that one may allocate")
     command.add_argument("--dataset", metavar="NAME", help="auto (MNIST, else digits under a banner), mnist or digits")
     command.add_argument("--data", dest="data_dir", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")

@@ -7,6 +7,7 @@ Each run is a process of its own (`execute`). It does not know what a notebook t
 the `run.json` the notebook writes.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -22,16 +23,16 @@ import time
 import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .execute import fingerprint, run_folder
+from .execute import fingerprint, is_running, run_folder
 from .notebooks import UsageError, check_values, read_parameters
 from .records import RecordError, RunRecord, atomic_write
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 GRACE = 15.0  # seconds that a run has to end by itself when it is told to
+ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
 BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 
 
@@ -149,12 +150,19 @@ def share_of_cores(workers: int) -> int:
     return max(1, cores // workers)
 
 
-def run_batch(jobs: list[Job], workers: int = 1, force: bool = False, timeout: float | None = None) -> list[RunRecord]:
-    """Run the jobs that are not done yet, `workers` at a time, and return the record of each of `jobs`.
+def run_batch(
+    jobs: list[Job],
+    workers: int = 1,
+    force: bool = False,
+    timeout: float | None = None,
+    memory: float | None = None,
+) -> tuple[list[RunRecord], bool]:
+    """Run the jobs that are not done yet, `workers` at a time: the record of each of `jobs`, and whether Ctrl-C came.
 
-    `force` runs them all. A run that takes longer than `timeout` seconds is stopped and has failed. Each says in one
-    line how it ended. After one Ctrl-C nothing more is begun and what runs is waited for; a second one stops that
-    too, to be gone on with from its checkpoints. `out`/summary.csv then says how each of `jobs` stands.
+    `force` runs them all. A run that takes longer than `timeout` seconds is stopped and has failed; `memory` is the
+    most a run may allocate, in GiB (on Unix). Each says in one line how it ended. After one Ctrl-C nothing more is
+    begun and what runs is waited for; a second one stops that too, to be gone on with from its checkpoints.
+    `out`/summary.csv then says how each of `jobs` stands.
     """
     from tqdm import tqdm
 
@@ -164,15 +172,18 @@ def run_batch(jobs: list[Job], workers: int = 1, force: bool = False, timeout: f
     stop = _Stop()
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(waiting), ncols=96, disable=None, unit="run") as bar:
         with stop.on_ctrl_c():
-            futures = {pool.submit(_run_apart, job, stop, timeout): job for job in waiting}
+            futures = {pool.submit(_run_apart, job, stop, timeout, memory): job for job in waiting}
             for future in as_completed(futures):
                 if future.result():
                     bar.write(f"{futures[future].name}: {future.result()}", file=sys.stdout)
                 bar.update()
     records = [_settled(job) for job in jobs]
     for out in {job.out for job in jobs}:
-        write_summary(out, [(job, record) for job, record in zip(jobs, records) if job.out == out])
-    return records
+        try:
+            write_summary(out, [(job, record) for job, record in zip(jobs, records) if job.out == out])
+        except OSError as error:
+            print(f"{out / 'summary.csv'} could not be written ({error.strerror})")
+    return records, stop.begin_no_more
 
 
 class _Stop:
@@ -181,7 +192,7 @@ class _Stop:
     def __init__(self):
         self.begin_no_more, self.now, self.running = False, False, set()
 
-    @contextmanager
+    @contextlib.contextmanager
     def on_ctrl_c(self):
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -203,7 +214,7 @@ class _Stop:
         self.begin_no_more = True
 
 
-def _run_apart(job: Job, stop: _Stop, timeout: float | None) -> str:
+def _run_apart(job: Job, stop: _Stop, timeout: float | None, memory: float | None) -> str:
     """Run one job in a process of its own; how it ended, in a line, or nothing where it was not begun."""
     if stop.begin_no_more:
         return ""
@@ -214,9 +225,17 @@ def _run_apart(job: Job, stop: _Stop, timeout: float | None) -> str:
             words, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         stop.running.add(process)
-        asked = {"path": str(job.path), "values": job.values, "out": str(job.out), "variant": job.variant}
+        asked = {
+            "path": str(job.path),
+            "values": job.values,
+            "out": str(job.out),
+            "variant": job.variant,
+            "memory": memory,
+        }
         late = _wait(process, json.dumps(asked), stop, timeout)
         stop.running.discard(process)
+        if process.returncode < 0:
+            time.sleep(ORPHAN)
         said.seek(0)
         last = (said.read().strip().splitlines() or [""])[-1]
     record = _settled(job, late, last if process.returncode else "")
@@ -244,11 +263,14 @@ def _wait(process: subprocess.Popen, asked: str, stop: _Stop, timeout: float | N
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """End the process and its kernel, which shares its session, without asking."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+    """End the process and what it started, the kernel too, without asking."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for one in [parent, *parent.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def describe(record: RunRecord, seconds: float) -> str:
@@ -263,15 +285,21 @@ def describe(record: RunRecord, seconds: float) -> str:
 
 def _settled(job: Job, late: str = "", said: str = "") -> RunRecord:
     """The record of a job that runs no more, made or mended where its process could not."""
+    record = RunRecord.start(job.path.stem, job.values, seed=job.values.get("seed", 0))
     try:
         record = RunRecord.load(job.folder)
-        whole = record.status != "running" and not late
+        whole = bool(record.inputs) and record.status != "running" and not late  # the notebook alone knows no inputs
     except RecordError as error:
-        record, whole = RunRecord.start(job.path.stem, job.values, seed=job.values.get("seed", 0)), False
-        said = said or ("not run" if "no such record" in str(error) else str(error))
-    if not whole:
+        whole, missing = False, not job.folder.exists() and not said
+        if missing:
+            record.finish("interrupted", "not begun")
+            return record
+        said = said or str(error)
+    if is_running(job.folder):
+        record.finish("interrupted", "another process is running it")
+    elif not whole:
         record.finish("failed", late or said or "its process was killed")
-        if job.folder.is_dir() and said != "not run":
+        with contextlib.suppress(OSError):  # the disk may be what is wrong
             record.save(job.folder)
     return record
 

@@ -70,11 +70,26 @@ def fingerprint(path: Path, values: dict) -> dict:
     }
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process is running this folder's notebook at this moment."""
+    if not _lock(folder).parent.exists():
+        return False
+    try:
+        with FileLock(_lock(folder)).acquire(blocking=False):
+            return False
+    except (Timeout, OSError) as error:
+        return isinstance(error, Timeout)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def _only_one(folder: Path) -> AbstractContextManager:
     """A lock that the system takes back when its holder dies. Raises UsageError where the folder cannot be had."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder.with_name(f".{folder.name}.lock")).acquire(blocking=False)
+        return FileLock(_lock(folder)).acquire(blocking=False)
     except Timeout:
         raise UsageError(f"another process is running {folder}; wait for it or choose another --out") from None
     except OSError as error:
@@ -193,12 +208,23 @@ def main() -> int:
     job = json.loads(sys.stdin.readline())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_stop_with_the_runner, daemon=True).start()
+    if job["memory"]:
+        _limit_memory(job["memory"])
     try:
         record = run_notebook(Path(job["path"]), job["values"], Path(job["out"]), job["variant"])
     except (UsageError, KeyboardInterrupt) as error:
         print(str(error) or "interrupted")
         return 2
     return 0 if record.status == "completed" else 1
+
+
+def _limit_memory(gib: float) -> None:
+    """The most that this process and each it starts may allocate; what asks for more gets a MemoryError."""
+    try:
+        import resource
+    except ImportError:
+        raise SystemExit("--memory needs Unix") from None
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
 
 
 def _stop_with_the_runner() -> None:

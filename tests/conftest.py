@@ -19,6 +19,23 @@ from mnist_utils.records import EpochRow, RunRecord
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fault-table", metavar="FILE", help="write the table of tests/test_faults.py to FILE")
+
+
+@pytest.fixture(scope="session")
+def fault_table(request):
+    """Takes a row of the fault table: the fault, what was lost, and the seconds until all was complete again."""
+    rows = []
+    yield lambda *row: rows.append(row)
+    file = request.config.getoption("--fault-table")
+    if file and rows:
+        lines = ["| fault | what was lost | seconds until all was complete |", "|---|---|---|"]
+        lines += [f"| {fault} | {lost} | {seconds:.1f} |" for fault, lost, seconds in rows]
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("# Faults, each done for real\n\n" + "\n".join(lines) + "\n")
+
+
 @pytest.fixture(scope="session")
 def real_mirror() -> str:
     """The folder or URL of the real MNIST archives."""

@@ -381,7 +381,8 @@ def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
 def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys):
     path = notebook("assert seed != 2\n(__import__('pathlib').Path(out_dir) / 'made').write_text(str(seed))")
     jobs = plan([path], {}, [1, 2], tmp_path / "out")
-    records = run_batch(jobs, workers=2)
+    records, stopped = run_batch(jobs, workers=2)
+    assert not stopped
     assert [record.status for record in records] == ["completed", "failed"]
     assert "AssertionError" in records[1].error and "small/seed-2: failed, cell In [4]" in capsys.readouterr().out
     made = tmp_path / "out/small/seed-1/made"
