@@ -33,7 +33,9 @@ def digits(monkeypatch):
 def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits):
     threads = torch.get_num_threads()
     try:
-        trial = Trial(blocks="c8 M c8", epochs=3, batch_size=32, optimizer="muon", learning_rate=0.05)
+        trial = Trial(
+            blocks="c8 M c16", epochs=8, batch_size=32, optimizer="muon", learning_rate=0.05, augmentation=0.1
+        )
         first, again = (search.run_trial(trial, 1000, digits) for _ in range(2))
         other = search.run_trial(trial, 1001, digits)
     finally:
