@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT
 
 from mnist_utils.__main__ import _parser
-from mnist_utils.notebooks import check_values, find_notebook
+from mnist_utils.batch import parse_seeds, plan, read_batch
+from mnist_utils.notebooks import find_notebook
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -39,8 +40,9 @@ def test_every_command_is_one_that_works(command, monkeypatch):
     elif words[1:3] == ["-m", "mnist_utils"]:
         options = _parser().parse_args(words[3:])
         if hasattr(options, "notebooks"):
-            for name in options.notebooks:
-                check_values(find_notebook(name), dict(options.parameter))
+            paths = [find_notebook(name) for name in options.notebooks]
+            seeds = parse_seeds(options.seeds) if options.seeds else None
+            assert plan(paths, dict(options.parameter), seeds, options.out) or not paths
     elif words[1:3] == ["-m", "pip"]:
         assert words[3:-1] in (["install", "-e"], ["install"]) and words[-1] in (".[test]", f"git+{repository()}")
     elif words[1:3] == ["-m", "pytest"]:
@@ -57,6 +59,14 @@ def repository() -> str:
 def test_the_python_lines_run():
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(block, {})
+
+
+def test_the_batch_file_is_one_that_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.S)
+    (tmp_path / "batch.toml").write_text(block)
+    names, values, seeds = read_batch(tmp_path / "batch.toml")
+    assert len(plan([find_notebook(name) for name in names], values, parse_seeds(seeds), tmp_path)) == 12
 
 
 def test_the_commands_cover_the_two_that_matter():
