@@ -117,7 +117,7 @@ MODELS = {
     "seed": SeedModel,
     "smallest": partial(ConvNet, "c8 d16 M d20 d24 M d32", "SiLU"),
     "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
-    "fewest_epochs": partial(ConvNet, "c16 c16 M c24 c24 M c32"),
+    "fewest_epochs": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
 }
 
 
