@@ -44,7 +44,7 @@ def run(options) -> int:
     jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
     if options.dry_run:
         return _show_plan(jobs, workers)
-    if len(jobs) > 1 or options.seeds or options.batch:
+    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler:
         return _run_batch(jobs, workers, options)
     job = jobs[0]
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
@@ -66,7 +66,7 @@ def _show_plan(jobs: list, workers: int) -> int:
 def _run_batch(jobs: list, workers: int, options) -> int:
     from . import batch
 
-    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory)
+    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, options.scheduler)
     bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
     print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
     if bad:
@@ -82,7 +82,7 @@ def list_notebooks(options) -> int:
         print(path)
         for p in notebooks.read_parameters(path).values():
             choices = f" (one of {', '.join(map(str, p.choices))})" if p.choices else ""
-            print(f"  {p.name:<14} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
+            print(f"  {p.name:<20} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
     return 0
 
 
@@ -158,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=Path, metavar="FILE", help="notebooks, seeds, parameters from a TOML or YAML file"
     )
     command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster instead, as in tcp://host:8786")
     command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
     command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")

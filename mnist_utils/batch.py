@@ -23,7 +23,7 @@ import time
 import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .execute import fingerprint, is_running, run_folder
@@ -32,6 +32,7 @@ from .records import RecordError, RunRecord, atomic_write
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 GRACE = 15.0  # seconds that a run has to end by itself when it is told to
+RETRIES = 3  # of a job whose worker is lost
 ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
 BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 
@@ -55,6 +56,15 @@ class Job:
     @property
     def name(self) -> str:
         return self.folder.relative_to(self.out).as_posix()
+
+    def resolved(self) -> "Job":
+        """The same job for a process that was started in another folder."""
+        declared, places = read_parameters(self.path), {}
+        for name in ("data_dir", "mirror"):
+            value = self.values.get(name, declared[name].default if name in declared else "")
+            if value and "://" not in value:
+                places[name] = str(Path(value).resolve())
+        return replace(self, path=self.path.resolve(), out=self.out.resolve(), values=self.values | places)
 
     def is_done(self) -> bool:
         """Whether the folder holds the record of a completed run of the same inputs (`execute.fingerprint`)."""
@@ -156,26 +166,30 @@ def run_batch(
     force: bool = False,
     timeout: float | None = None,
     memory: float | None = None,
+    scheduler: str | None = None,
 ) -> tuple[list[RunRecord], bool]:
     """Run the jobs that are not done yet, `workers` at a time: the record of each of `jobs`, and whether Ctrl-C came.
 
     `force` runs them all. A run that takes longer than `timeout` seconds is stopped and has failed; `memory` is the
     most a run may allocate, in GiB (on Unix). Each says in one line how it ended. After one Ctrl-C nothing more is
     begun and what runs is waited for; a second one stops that too, to be gone on with from its checkpoints.
-    `out`/summary.csv then says how each of `jobs` stands.
+    `out`/summary.csv then says how each of `jobs` stands. With `scheduler`, the address of a Dask scheduler, they run
+    on its workers instead, one a thread, which must see the same folders; Raises UsageError where it doesn't answer.
     """
     from tqdm import tqdm
 
     waiting = [job for job in jobs if force or not job.is_done()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
-    stop = _Stop()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(waiting), ncols=96, disable=None, unit="run") as bar:
+    stop, limits = _Stop(), (timeout, memory)
+    with _executor(workers, scheduler, stop) as submit, tqdm(total=len(waiting), ncols=96, disable=None) as bar:
         with stop.on_ctrl_c():
-            futures = {pool.submit(_run_apart, job, stop, timeout, memory): job for job in waiting}
+            futures = {submit(job, *limits): job for job in waiting}
+            stop.cancel = futures if scheduler else ()
             for future in as_completed(futures):
-                if future.result():
-                    bar.write(f"{futures[future].name}: {future.result()}", file=sys.stdout)
+                said = "" if future.cancelled() else _outcome(future)
+                if said:
+                    bar.write(f"{futures[future].name}: {said}", file=sys.stdout)
                 bar.update()
     records = [_settled(job) for job in jobs]
     for out in {job.out for job in jobs}:
@@ -186,11 +200,43 @@ def run_batch(
     return records, stop.begin_no_more
 
 
+@contextlib.contextmanager
+def _executor(workers: int, scheduler: str | None, stop: "_Stop"):
+    """A function that submits a job and returns its future: to threads that each watch a process, or to a cluster."""
+    if scheduler is None:
+        with ThreadPoolExecutor(workers) as pool:
+            yield lambda job, *limits: pool.submit(_run_apart, job, stop, *limits)
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--scheduler needs Dask: python -m pip install -e .[cluster]") from None
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__})") from error
+    with client:
+        pool = client.get_executor(pure=False, retries=RETRIES)
+        yield lambda job, *limits: pool.submit(_run_remotely, job.resolved(), *limits)
+
+
+def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
+    return _run_apart(job, _Stop(), timeout, memory)
+
+
+def _outcome(future) -> str:
+    """How a run ended, in a line; also where the cluster could not bring it to an end."""
+    try:
+        return future.result()
+    except Exception as error:  # of whatever kind the cluster has: the other runs go on
+        return f"failed, {type(error).__name__}: {error}"
+
+
 class _Stop:
     """What Ctrl-C asks for: `begin_no_more` after the first, and after the second the running processes end."""
 
     def __init__(self):
-        self.begin_no_more, self.now, self.running = False, False, set()
+        self.begin_no_more, self.now, self.running, self.cancel = False, False, set(), ()
 
     @contextlib.contextmanager
     def on_ctrl_c(self):
@@ -209,6 +255,10 @@ class _Stop:
             self.now = True
             for process in list(self.running):
                 process.terminate()
+        elif self.cancel:
+            print("\nwhat runs on the workers ends there, no more is begun", flush=True)
+            for future in self.cancel:
+                future.cancel()
         elif self.running:
             print(f"\nwaiting for {len(self.running)} runs, no more are begun; Ctrl-C again stops them", flush=True)
         self.begin_no_more = True
