@@ -44,7 +44,16 @@ def test_every_command_is_one_that_works(command, monkeypatch):
             seeds = parse_seeds(options.seeds) if options.seeds else None
             assert plan(paths, dict(options.parameter), seeds, options.out) or not paths
     elif words[1:3] == ["-m", "pip"]:
-        assert words[3:-1] in (["install", "-e"], ["install"]) and words[-1] in (".[test]", f"git+{repository()}")
+        known = (".[test]", ".[cluster]", f"git+{repository()}")
+        assert words[3:-1] in (["install", "-e"], ["install"]) and words[-1] in known
+    elif words[0] == "dask":
+        from distributed.cli.dask_scheduler import main as scheduler
+        from distributed.cli.dask_worker import main as worker
+
+        options = {
+            name for parameter in {"scheduler": scheduler, "worker": worker}[words[1]].params for name in parameter.opts
+        }
+        assert {word for word in words if word.startswith("--")} <= options
     elif words[1:3] == ["-m", "pytest"]:
         collected = subprocess.run([sys.executable, *words[1:], "--collect-only", "-q"], capture_output=True, text=True)
         assert collected.returncode == 0
