@@ -4,6 +4,7 @@ python -m pytest tests/test_faults.py --fault-table reports/faults/README.md    
 """
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -195,3 +197,31 @@ def test_the_disk_is_full(tmp_path, small_disk, fault_table):
         RunRecord.load(path.parent)
     subprocess.run(["mount", "-o", "remount,size=40m", small_disk], check=True)
     fault_table("the disk is full", "that run's own epochs since its last checkpoint", batch.goes_on())
+
+
+def test_a_training_killed_at_a_random_epoch_ends_with_the_same_bits(tmp_path, fault_table):
+    """The real notebook, on the digits: everything of the run is killed at once, as by a power cut, and begun again."""
+    command = [sys.executable, "-m", "mnist_utils", "run", "03_augmentation", "--seeds", "0", "--dataset", "digits"]
+    command += ["-p", "epochs", "8", "-p", "threads", "1", "--out"]
+    subprocess.run([*command, tmp_path / "whole"], cwd=ROOT, check=True, capture_output=True)
+    process = subprocess.Popen([*command, tmp_path / "parts"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    folder, epoch = tmp_path / "parts/03_augmentation/seed-0", random.randint(1, 6)
+    while not (folder / f"checkpoint-{epoch:04}.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.kill()
+    process.wait()
+    assert RunRecord.load(folder).status == "running" and not (folder / "model.safetensors").exists()
+    started = time.monotonic()
+    subprocess.run([*command, tmp_path / "parts"], cwd=ROOT, check=True, capture_output=True)
+    fault_table("power cut in mid-training", "epochs since the last checkpoint", time.monotonic() - started)
+    assert "going on after epoch" in (folder / "03_augmentation.ipynb").read_text()
+    whole = tmp_path / "whole/03_augmentation/seed-0"
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    counts = [
+        [(row.train_correct, row.train_loss, row.validation_correct, row.validation_loss) for row in record.epochs]
+        for record in (RunRecord.load(folder), RunRecord.load(whole))
+    ]
+    assert counts[0] == counts[1] and len(counts[0]) == 8
+    assert not list(folder.glob("checkpoint-*.pt"))
