@@ -150,14 +150,17 @@ def auto_workers() -> int:
     """As many runs at a time as there are cores this process may use and memory for, at least 1."""
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available / JOB_MEMORY)))
+    return max(1, min(_cores(), int(psutil.virtual_memory().available / JOB_MEMORY)))
 
 
 def share_of_cores(workers: int) -> int:
     """Threads for each of `workers` runs, so that together they take the cores once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, _cores() // workers)
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_batch(
@@ -174,7 +177,7 @@ def run_batch(
     most a run may allocate, in GiB (on Unix). Each says in one line how it ended. After one Ctrl-C nothing more is
     begun and what runs is waited for; a second one stops that too, to be gone on with from its checkpoints.
     `out`/summary.csv then says how each of `jobs` stands. With `scheduler`, the address of a Dask scheduler, they run
-    on its workers instead, one a thread, which must see the same folders; Raises UsageError where it doesn't answer.
+    on its workers instead, one a thread, which must see the same folders. Raises UsageError where it doesn't answer.
     """
     from tqdm import tqdm
 
