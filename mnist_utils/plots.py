@@ -15,13 +15,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from .assignment import ASSIGNMENT
 from .records import RunRecord, atomic_write
 
 TRAIN, VALIDATION, TARGET = "#8c8c8c", "#0b5fa5", "#c23b22"  # told apart in grey and by colour-blind readers
 DPI = 110
 
 
-def accuracy_curve(record: RunRecord, target: float = 0.994) -> Figure:
+def accuracy_curve(record: RunRecord, target: float = float(ASSIGNMENT.target)) -> Figure:
     """Accuracy of each epoch in training and on the validation images, with the target as a line."""
     figure, axes = _axes("Accuracy", record)
     validation = [row.validation_accuracy for row in record.epochs]
@@ -39,7 +40,7 @@ def accuracy_curve(record: RunRecord, target: float = 0.994) -> Figure:
     )
 
 
-def seed_curves(records: list[RunRecord], target: float = 0.994) -> Figure:
+def seed_curves(records: list[RunRecord], target: float = float(ASSIGNMENT.target)) -> Figure:
     """Validation accuracy by epoch of every seed with their mean and, to the right, where each seed ended."""
     curves = np.array([[row.validation_accuracy for row in record.epochs] for record in records])
     epochs, last = np.arange(1, curves.shape[1] + 1), curves[:, -1]
@@ -61,7 +62,7 @@ def seed_curves(records: list[RunRecord], target: float = 0.994) -> Figure:
     return _described(figure, describe_seeds(records, target))
 
 
-def describe_seeds(records: list[RunRecord], target: float = 0.994) -> str:
+def describe_seeds(records: list[RunRecord], target: float = float(ASSIGNMENT.target)) -> str:
     """The alternative text of `seed_curves`."""
     last = [100 * record.last.validation_accuracy for record in records]
     reached = sum(record.last.validation_correct >= target * record.last.validation_total for record in records)
