@@ -64,7 +64,8 @@ def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 2
 def format_layers(layers: list[Layer]) -> str:
     """The receptive-field table as text, one line a layer."""
     columns = "kernel stride padding input_size output_size receptive_field jump".split()
-    line = ("{:<14}{:<17}" + "{:>9}" * 5 + "{:>17}{:>8}").format
+    width = max([12, *(len(layer.name) for layer in layers)]) + 2
+    line = (f"{{:<{width}}}{{:<17}}" + "{:>9}" * 5 + "{:>17}{:>8}").format
     head = line("layer", "operation", *(column.replace("_size", "").replace("_", " ") for column in columns))
     cells = [["x".join(map(str, getattr(layer, column))) or "-" for column in columns] for layer in layers]
     rows = [line(layer.name, layer.kind, *row) for layer, row in zip(layers, cells)]
