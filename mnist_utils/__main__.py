@@ -40,7 +40,7 @@ def run(options) -> int:
     paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
     seeds = None if seeds is None else batch.parse_seeds(seeds)
     count = len(batch.plan(paths, given, seeds, options.out))
-    workers = min(count, batch.auto_workers() if options.jobs == "auto" else options.jobs)
+    workers = min(count, batch.auto_workers(options.per_device) if options.jobs == "auto" else options.jobs)
     jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
     if options.dry_run:
         return _show_plan(jobs, workers)
@@ -158,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=Path, metavar="FILE", help="notebooks, seeds, parameters from a TOML or YAML file"
     )
     command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
+    command.add_argument("--per-device", type=_count, default=1, metavar="N", help="with --jobs auto: runs a GPU (1)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster instead, as in tcp://host:8786")
     command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
     command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")

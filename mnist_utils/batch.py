@@ -146,10 +146,24 @@ def read_batch(file: Path) -> tuple[list[str], dict[str, str], str | None]:
         raise UsageError(f"{file} cannot be read as a batch ({type(error).__name__}: {error})") from error
 
 
-def auto_workers() -> int:
-    """As many runs at a time as there are cores this process may use and memory for, at least 1."""
+def gpus() -> list[str]:
+    """The CUDA devices this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        words = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def auto_workers(per_device: int = 1) -> int:
+    """`per_device` runs for each GPU; without one, as many as there are cores and memory for, at least 1."""
     import psutil
 
+    if devices := gpus():
+        return len(devices) * per_device
     return max(1, min(_cores(), int(psutil.virtual_memory().available / JOB_MEMORY)))
 
 
@@ -184,11 +198,12 @@ def run_batch(
     waiting = [job for job in jobs if force or not job.is_done()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
-    stop, limits = _Stop(), (timeout, memory)
-    with _executor(workers, scheduler, stop) as submit, tqdm(total=len(waiting), ncols=96, disable=None) as bar:
-        with stop.on_ctrl_c():
+    shared, limits = _Shared(), (timeout, memory)
+    shared.devices = [device for _, device in zip(range(workers), itertools.cycle(gpus()))]
+    with _executor(workers, scheduler, shared) as submit, tqdm(total=len(waiting), ncols=96, disable=None) as bar:
+        with shared.on_ctrl_c():
             futures = {submit(job, *limits): job for job in waiting}
-            stop.cancel = futures if scheduler else ()
+            shared.cancel = futures if scheduler else ()
             for future in as_completed(futures):
                 said = "" if future.cancelled() else _outcome(future)
                 if said:
@@ -200,15 +215,15 @@ def run_batch(
             write_summary(out, [(job, record) for job, record in zip(jobs, records) if job.out == out])
         except OSError as error:
             print(f"{out / 'summary.csv'} could not be written ({error.strerror})")
-    return records, stop.begin_no_more
+    return records, shared.begin_no_more
 
 
 @contextlib.contextmanager
-def _executor(workers: int, scheduler: str | None, stop: "_Stop"):
+def _executor(workers: int, scheduler: str | None, shared: "_Shared"):
     """A function that submits a job and returns its future: to threads that each watch a process, or to a cluster."""
     if scheduler is None:
         with ThreadPoolExecutor(workers) as pool:
-            yield lambda job, *limits: pool.submit(_run_apart, job, stop, *limits)
+            yield lambda job, *limits: pool.submit(_run_apart, job, shared, *limits)
         return
     try:
         from distributed import Client
@@ -224,7 +239,7 @@ def _executor(workers: int, scheduler: str | None, stop: "_Stop"):
 
 
 def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
-    return _run_apart(job, _Stop(), timeout, memory)
+    return _run_apart(job, _Shared(), timeout, memory)
 
 
 def _outcome(future) -> str:
@@ -235,11 +250,15 @@ def _outcome(future) -> str:
         return f"failed, {type(error).__name__}: {error}"
 
 
-class _Stop:
-    """What Ctrl-C asks for: `begin_no_more` after the first, and after the second the running processes end."""
+class _Shared:
+    """What the runs of a batch share: the devices that are free, and what Ctrl-C asks for.
+
+    `begin_no_more` after the first; after the second the running processes end.
+    """
 
     def __init__(self):
         self.begin_no_more, self.now, self.running, self.cancel = False, False, set(), ()
+        self.devices: list[str] = []  # one for each run at a time, where there are GPUs
 
     @contextlib.contextmanager
     def on_ctrl_c(self):
@@ -267,17 +286,18 @@ class _Stop:
         self.begin_no_more = True
 
 
-def _run_apart(job: Job, stop: _Stop, timeout: float | None, memory: float | None) -> str:
+def _run_apart(job: Job, shared: _Shared, timeout: float | None, memory: float | None) -> str:
     """Run one job in a process of its own; how it ended, in a line, or nothing where it was not begun."""
-    if stop.begin_no_more:
+    if shared.begin_no_more:
         return ""
     started = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        words = [sys.executable, "-m", "mnist_utils.execute"]
+        words, device = [sys.executable, "-m", "mnist_utils.execute"], shared.devices.pop(0) if shared.devices else None
         process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        stop.running.add(process)
+            words, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env=os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
+        )  # fmt: skip
+        shared.running.add(process)
         asked = {
             "path": str(job.path),
             "values": job.values,
@@ -285,8 +305,9 @@ def _run_apart(job: Job, stop: _Stop, timeout: float | None, memory: float | Non
             "variant": job.variant,
             "memory": memory,
         }
-        late = _wait(process, json.dumps(asked), stop, timeout)
-        stop.running.discard(process)
+        late = _wait(process, json.dumps(asked), shared, timeout)
+        shared.running.discard(process)
+        shared.devices.extend([device] if device else [])
         if process.returncode < 0:
             time.sleep(ORPHAN)
         said.seek(0)
@@ -295,7 +316,7 @@ def _run_apart(job: Job, stop: _Stop, timeout: float | None, memory: float | Non
     return describe(record, time.monotonic() - started)
 
 
-def _wait(process: subprocess.Popen, asked: str, stop: _Stop, timeout: float | None) -> str:
+def _wait(process: subprocess.Popen, asked: str, shared: _Shared, timeout: float | None) -> str:
     """Until the process has ended; what it was ended for, if it was."""
     try:
         process.stdin.write(asked + "\n")
@@ -307,7 +328,7 @@ def _wait(process: subprocess.Popen, asked: str, stop: _Stop, timeout: float | N
         if not late and time.monotonic() > deadline:
             late, deadline = f"stopped after {timeout:g} seconds, its timeout", time.monotonic() + GRACE
             process.terminate()
-        elif stop.now and not late:
+        elif shared.now and not late:
             late, deadline = "stopped from outside", time.monotonic() + GRACE
         elif late and time.monotonic() > deadline:
             _kill(process)

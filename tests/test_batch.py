@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import auto_workers, parse_seeds, plan, read_batch, run_batch, share_of_cores
+from mnist_utils.batch import auto_workers, gpus, parse_seeds, plan, read_batch, run_batch, share_of_cores
 from mnist_utils.execute import fingerprint, run_notebook
 from mnist_utils.notebooks import UsageError, check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
@@ -376,6 +376,20 @@ def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
     for given, threads in (({}, 2), ({"threads": "5"}, 5)):
         (job,) = plan([seed_model], given, [0], tmp_path, threads=2)
         assert job.values["threads"] == threads
+
+
+def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert (auto_workers(), auto_workers(per_device=2)) == (2, 4)
+    source = (
+        "(__import__('pathlib').Path(out_dir) / 'device').write_text(__import__('os').environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    jobs = plan([notebook(source)], {}, [0, 1], tmp_path / "out")
+    run_batch(jobs, workers=2)
+    assert sorted((job.folder / "device").read_text() for job in jobs) == ["3", "5"]
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert gpus() == []
 
 
 def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys):
