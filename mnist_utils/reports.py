@@ -6,6 +6,7 @@
 Nothing is executed or trained here.
 """
 
+import json
 import re
 import statistics
 from collections.abc import Iterable
@@ -36,6 +37,28 @@ def render(notebook: Path) -> Path:
     with atomic_write(notebook.with_suffix(".html")) as part:
         part.write_text(html, encoding="utf-8")
     return notebook.with_suffix(".html")
+
+
+def refresh(executed: Path, source: Path) -> bool:
+    """Give an executed notebook the words that `source` has now, where their code is the same, and render it again.
+
+    A result over many seeds is known only after the runs it tells of; code and outputs stay as they were executed.
+    Returns whether anything changed.
+    """
+    if not (executed.exists() and source.exists()):
+        return False
+    done, now = (json.loads(path.read_text(encoding="utf-8")) for path in (executed, source))
+    cells = [cell for cell in done["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    code = [["".join(c["source"]) for c in part if c["cell_type"] == "code"] for part in (cells, now["cells"])]
+    pairs = list(zip(cells, now["cells"]))
+    if code[0] != code[1] or len(cells) != len(now["cells"]) or all(a["source"] == b["source"] for a, b in pairs):
+        return False
+    for old, new in pairs:
+        old["source"] = new["source"]
+    with atomic_write(executed) as part:
+        part.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    render(executed)
+    return True
 
 
 @dataclass(frozen=True)
@@ -94,8 +117,10 @@ def _recipe(record: RunRecord) -> str:
     return f"{sorted(record.parameters.items())} {record.model['name']} {record.model['parameters']}"
 
 
-def rebuild(root: Path, readme: Path) -> list[Result]:
+def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks")) -> list[Result]:
     """Write each notebook's page and plot, the index `root`/README.md and the table in `readme`; what was read.
+
+    The executed notebooks that are kept get the words that their sources have now (`refresh`).
 
     Raises RecordError for records that cannot be read or do not belong together.
     """
@@ -105,6 +130,8 @@ def rebuild(root: Path, readme: Path) -> list[Result]:
     for result in results:
         plots.save(plots.seed_curves(list(result.records.values())), root / result.name / "seeds.png")
         _write(root / result.name / "README.md", page(result, results))
+        for executed in (root / result.name).glob(f"seed-*/{result.name}.ipynb"):
+            refresh(executed, sources / executed.name)
     _write(root / "README.md", index(results))
     _write(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
     return results

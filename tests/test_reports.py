@@ -4,6 +4,7 @@ import shutil
 import statistics
 from dataclasses import replace
 
+import nbformat
 import pytest
 from conftest import ROOT, make_record
 from scipy import stats
@@ -108,3 +109,46 @@ def test_the_committed_pages_are_what_the_records_say():
     assert (ROOT / "reports/README.md").read_text() == reports.index(results)
     readme = (ROOT / "README.md").read_text()
     assert readme == reports.with_table(readme, results, "reports/")
+
+
+@pytest.fixture
+def executed(tmp_path):
+    """An executed notebook and its source, whose words have changed since."""
+    cells = [nbformat.v4.new_markdown_cell("**Result.** Not run yet."), nbformat.v4.new_code_cell("print(1)")]
+    source = nbformat.v4.new_notebook(cells=cells)
+    done = nbformat.reads(nbformat.writes(source), as_version=4)
+    done.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+    done.cells.insert(1, nbformat.v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}))
+    source.cells[0].source = "**Result.** 99.5% over ten seeds."
+    for name, notebook in (("source", source), ("done", done)):
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    return tmp_path / "done.ipynb", tmp_path / "source.ipynb"
+
+
+def test_an_executed_notebook_gets_the_words_its_source_has_now(executed):
+    done, source = executed
+    before = nbformat.read(done, 4)
+    assert reports.refresh(done, source) and not reports.refresh(done, source)
+    after = nbformat.read(done, 4)
+    assert after.cells[0].source == "**Result.** 99.5% over ten seeds."
+    assert before.cells[1:] == after.cells[1:]
+    assert "99.5% over ten seeds" in done.with_suffix(".html").read_text()
+
+
+def test_words_are_not_given_to_other_code(executed):
+    done, source = executed
+    other = nbformat.read(source, 4)
+    other.cells[1].source = "print(2)"
+    nbformat.write(other, source)
+    before = done.read_bytes()
+    assert not reports.refresh(done, source) and done.read_bytes() == before
+
+
+def test_the_committed_executed_notebooks_are_their_sources_executed():
+    for result in reports.collect(ROOT / "reports"):
+        executed = ROOT / f"reports/{result.name}/seed-{result.first.seed}/{result.name}.ipynb"
+        cells = [c for c in nbformat.read(executed, 4).cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        source = nbformat.read(ROOT / f"notebooks/{result.name}.ipynb", 4).cells
+        assert [cell.source for cell in cells] == [cell.source for cell in source], result.name
+        assert executed.stat().st_size < 1e6 and executed.with_suffix(".html").stat().st_size < 1.5e6
+        assert str(ROOT) not in executed.read_text()
