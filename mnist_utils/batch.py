@@ -239,6 +239,10 @@ def _executor(workers: int, scheduler: str | None, shared: "_Shared"):
 
 
 def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
+    """On a worker: run the job, once what a lost worker may have left of it has ended."""
+    deadline = time.monotonic() + 2 * GRACE
+    while is_running(job.folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
     return _run_apart(job, _Shared(), timeout, memory)
 
 
