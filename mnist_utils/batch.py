@@ -1,7 +1,7 @@
 """Many runs: a plan that is checked before it starts, processes side by side, what is done stays done.
 
     jobs = plan([path], {"learning_rate": "0.1,0.2"}, range(10), Path("reports/local"))
-    records = run_batch(jobs, workers=4)
+    records, stopped = run_batch(jobs, workers=4)
 
 Each run is a process of its own (`execute`). It does not know what a notebook trains: it reads the parameters cell and
 the `run.json` the notebook writes.

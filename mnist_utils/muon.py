@@ -43,7 +43,10 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool) -> None:
         gradient = weight.grad if orthogonal else weight.grad.add(weight, alpha=weight_decay)
-        mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        mean = state["momentum_buffer"]
         mean.mul_(momentum).add_(gradient)
         step = gradient.add(mean, alpha=momentum)
         if orthogonal:

@@ -86,11 +86,6 @@ class Result:
         """How many of the accuracies, in percent, are at or above the assignment's target."""
         return sum(round(a, 6) >= 100 * ASSIGNMENT.target for a in accuracies)
 
-    @property
-    def spread(self) -> float | None:
-        """The standard deviation over seeds, in points; None for a single one."""
-        return statistics.stdev(self.last) if len(self.last) > 1 else None
-
 
 def collect(root: Path) -> list[Result]:
     """The results under `root`, a folder a notebook and in it one a seed, in the order of their names.
@@ -158,7 +153,7 @@ def _row(result: Result, prefix: str) -> str:
         str(len(result.first.epochs)),
         str(len(last)),
         f"**{statistics.mean(last):.3f}%**",
-        "one seed" if result.spread is None else f"{result.spread:.3f}",
+        _spread(last),
         f"{min(last):.2f}% to {max(last):.2f}%",
         f"{result.reaching(last)} of {len(last)}",
         f"{statistics.mean(result.best):.3f}%",
@@ -191,11 +186,15 @@ def _numbers(result: Result) -> str:
     lines = ["| | mean | 95% interval of the mean | standard deviation | lowest | highest | at 99.40% or more |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for name, values in (("last epoch", result.last), ("best epoch", result.best)):
-        spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "one seed"
+        spread = _spread(values)
         share = f"{result.reaching(values)} of {len(values)} ({_wilson(result.reaching(values), len(values))})"
         ends = f"{min(values):.2f}% | {max(values):.2f}%"
         lines.append(f"| {name} | {statistics.mean(values):.3f}% | {_interval(values)} | {spread} | {ends} | {share} |")
     return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.stdev(values):.3f}" if len(values) > 1 else "one seed"
 
 
 def _interval(values: list[float], form: str = ".3f") -> str:

@@ -25,6 +25,7 @@ from .augment import Affine
 from .data import Data, load_data, make_loaders
 from .models import ConvNet, SeedModel, count_parameters
 from .muon import Muon, split_parameters
+from .records import atomic_write
 from .training import choose_device, rise_and_fall, set_seed, test, train
 
 
@@ -110,13 +111,19 @@ def search(path: Path, jobs: int = 4, data_dir: str = "data", mirror: str = "") 
     log = path.with_name("log.jsonl")
     done = {(row["trial"], row["seed"]) for row in read_log(log)}
     waiting = [(*job, data_dir) for job in dict.fromkeys(asked) if job not in done]
-    load_data("mnist", data_dir, mirror)
+    if waiting:
+        load_data("mnist", data_dir, mirror)
+        _run_all(waiting, min(jobs, len(waiting)), log)
+    with atomic_write(path.with_name("README.md")) as part:
+        part.write_text(table(path), encoding="utf-8")
+
+
+def _run_all(waiting: list[tuple[str, int, str]], jobs: int, log: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         for row in pool.imap_unordered(_work, waiting, chunksize=1):
             with log.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
             print(f"{row['accuracies'][-1]:.2%}  seed {row['seed']}  {row['trial']}", flush=True)
-    path.with_name("README.md").write_text(table(path), encoding="utf-8")
 
 
 def _work(job: tuple[str, int, str]) -> dict:
