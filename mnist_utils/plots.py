@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .assignment import ASSIGNMENT
@@ -105,6 +106,37 @@ def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
     return _described(_grid(images[:count], titles, columns), f"{count} digits with their labels: {' '.join(titles)}.")
 
 
+def receptive_fields(image, layers) -> Figure:
+    """One digit, uint8 (28, 28), again and again, with what one output in the middle of each layer sees of it.
+
+    `layers` is what `trace_layers` returns; shown are those where the field grows, up to the first that sees all.
+    """
+    side, seen = len(image), {}
+    for layer in layers:
+        field = layer.receptive_field[0]
+        if max([1, *seen]) < min(field, side):
+            seen[min(field, side)] = layer.name
+    figure = _grid([image] * len(seen), [f"{field} x {field}" for field in seen], columns=8)
+    for axes, field in zip(figure.axes, seen):
+        axes.add_patch(Rectangle([(side - field - 1) / 2] * 2, field, field, color=TARGET, fill=False))
+        axes.set(xlim=(-1, side), ylim=(side, -1))
+    listed = ", ".join(f"{name} {field}" for field, name in seen.items())
+    return _described(figure, f"A digit and what one output of each layer sees of it, in pixels a side: {listed}.")
+
+
+def kernels(weight, columns: int = 8) -> Figure:
+    """The first layer's kernels, float (C, 1, H, W): blue where ink adds to the output, red where it takes away."""
+    weight = np.asarray(weight)[:, 0]
+    figure = _grid([], [""] * len(weight), columns)
+    for number, (axes, kernel) in enumerate(zip(figure.axes, weight), 1):
+        most = abs(kernel).max()
+        axes.imshow(kernel, cmap="RdBu", vmin=-most, vmax=most)
+        axes.set_title(f"{number}\n{most:.2f}", fontsize=9)
+    count, side = len(weight), " x ".join(map(str, weight.shape[1:]))
+    text = f"The first layer's {count} kernels of {side}, each under its largest weight; blue adds, red takes away."
+    return _described(figure, text)
+
+
 def misclassified(images, labels, probabilities, columns: int = 8, most: int = 24) -> Figure:
     """The wrongly read images, the most confident mistakes first: truth, guess and the guess's probability.
 
@@ -175,7 +207,7 @@ def _grid(images, titles: list[str], columns: int) -> Figure:
     figure = Figure(figsize=(columns * 0.95, rows * 1.35), dpi=DPI, layout="constrained")
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-        if place < len(titles):
+        if place < len(images):
             axes.imshow(images[place], cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(titles[place], fontsize=9)
     return figure

@@ -251,7 +251,7 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "01_seed_model.ipynb", "01_seed_model.html", "run.json", "metrics.csv",
-        "accuracy.png", "loss.png", "model.safetensors",
+        "accuracy.png", "loss.png", "model.safetensors", "misread.csv",
     }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from conftest import make_record
 from PIL import Image
 
 from mnist_utils import plots
+from mnist_utils.layers import trace_layers
+from mnist_utils.models import build_model
 
 
 def shown_lines(figure) -> dict:
@@ -63,3 +65,21 @@ def test_saved_pictures_carry_their_alternative_text(tmp_path):
     plots.save(figure, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as image:
         assert image.info["Description"] == figure.alt_text == "5 digits with their labels: 1 2 3 4 5."
+
+
+def test_receptive_fields_are_squares_of_their_size_where_they_grow():
+    layers = trace_layers(build_model("seed"))
+    figure = plots.receptive_fields(np.zeros((28, 28), np.uint8), layers)
+    squares = [patch for axes in figure.axes for patch in axes.patches]
+    assert [square.get_width() for square in squares] == [3, 5, 6, 10, 14, 16, 24, 28]
+    assert all(square.get_center() == pytest.approx((13.5, 13.5)) for square in squares)
+    assert "block1.0 3" in figure.alt_text
+
+
+def test_kernels_show_every_weight_on_a_scale_even_around_zero():
+    weight = torch.arange(27.0).view(3, 1, 3, 3) - 20
+    figure = plots.kernels(weight)
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    assert [np.array_equal(image.get_array(), w[0]) for image, w in zip(images, weight)] == [True] * 3
+    assert [image.get_clim() for image in images] == [(-20, 20), (-11, 11), (-6, 6)]
+    assert "3 kernels of 3 x 3" in figure.alt_text
