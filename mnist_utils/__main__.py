@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 LOCAL = Path("reports/local")
@@ -27,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options) -> int:
     """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
-    from . import assignment, batch, execute, notebooks
+    from . import assignment, batch, cluster, execute, notebooks
 
     names, given, seeds = options.notebooks, {}, options.seeds
     if options.batch:
@@ -39,12 +41,14 @@ def run(options) -> int:
         raise notebooks.UsageError("give --seed for one run or --seeds for several, not both")
     paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
     seeds = None if seeds is None else batch.parse_seeds(seeds)
+    url = cluster.check_address(options.copy_to) if options.copy_to else ""
     count = len(batch.plan(paths, given, seeds, options.out))
     workers = min(count, batch.auto_workers(options.per_device) if options.jobs == "auto" else options.jobs)
     jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
+    jobs = [replace(job, url=url) for job in jobs]
     if options.dry_run:
         return _show_plan(jobs, workers)
-    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler:
+    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or url:
         return _run_batch(jobs, workers, options)
     job = jobs[0]
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
@@ -66,8 +70,10 @@ def _show_plan(jobs: list, workers: int) -> int:
 def _run_batch(jobs: list, workers: int, options) -> int:
     from . import batch
 
-    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, options.scheduler)
+    where = dict(scheduler=options.scheduler, resources=options.resources)
+    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, **where)
     bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
+    print(batch.format_summary(list(zip(jobs, records))))
     print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
     if bad:
         print("\n".join(["not completed:", *bad, "the same command goes on with these"]))
@@ -160,6 +166,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
     command.add_argument("--per-device", type=_count, default=1, metavar="N", help="with --jobs auto: runs a GPU (1)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster instead, as in tcp://host:8786")
+    command.add_argument(
+        "--resources",
+        type=_resources,
+        metavar="LIST",
+        help="what each run takes of a cluster's worker, as in GPU=1",
+    )
+    command.add_argument(
+        "--copy-to", metavar="URL", help="of several runs, copy notebook and record there too, as in s3://bucket/runs"
+    )
     command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
     command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")
@@ -202,6 +217,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workers(text: str):
     return text if text == "auto" else _count(text)
+
+
+def _resources(text: str) -> dict[str, float]:
+    found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
+    if ",".join(f"{name}={amount}" for name, amount in found) != text:
+        raise argparse.ArgumentTypeError(f"names and amounts as in GPU=1 or GPU=0.5,memory=2, got {text!r}")
+    return {name: float(amount) for name, amount in found}
 
 
 def _count(text: str) -> int:

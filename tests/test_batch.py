@@ -8,9 +8,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_record
 
-from mnist_utils.batch import auto_workers, gpus, parse_seeds, plan, read_batch, run_batch, share_of_cores
+from mnist_utils.batch import (
+    Job,
+    auto_workers,
+    format_summary,
+    gpus,
+    parse_seeds,
+    plan,
+    read_batch,
+    run_batch,
+    share_of_cores,
+)
 from mnist_utils.execute import fingerprint, run_notebook
 from mnist_utils.notebooks import UsageError, check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
@@ -408,6 +418,21 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     assert made.stat().st_mtime_ns > before
     lines = (tmp_path / "out/summary.csv").read_text().splitlines()
     assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith("small/seed-1,small,1,completed")
+
+
+def test_the_summary_has_a_line_for_the_seeds_of_each_notebook_and_variant(notebook, tmp_path):
+    def row(name, variant, status, correct):
+        facts = dict(status=status, dataset={"note": "digits"} if name == "b" else {})
+        return Job(notebook(name=name), {"seed": 1}, tmp_path, variant), make_record((correct,), **facts)
+
+    rows = [row("a", "", "completed", 9900), row("a", "", "completed", 9940), row("a", "", "failed", 9999)]
+    head, *lines = format_summary([*rows, row("a", "x=1", "failed", 1), row("b", "", "completed", 9000)]).splitlines()
+    assert head.split() == "notebook runs completed mean lowest highest".split()
+    assert [line.split() for line in lines] == [
+        ["a", "3", "2", "99.200%", "99.00%", "99.40%"],
+        ["a/x=1", "1", "0"],
+        ["b", "1", "1", "90.000%", "90.00%", "90.00%", "not", "MNIST"],
+    ]
 
 
 def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
