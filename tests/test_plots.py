@@ -3,6 +3,7 @@ import pytest
 import torch
 from conftest import make_record
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from mnist_utils import plots
 from mnist_utils.layers import trace_layers
@@ -58,6 +59,15 @@ def test_confusion_counts_mistakes():
     texts = {(text.get_position()): text.get_text() for text in figure.axes[0].texts}
     assert texts == {(0, 0): "1", (5, 0): "1", (5, 1): "1", (2, 2): "1"}
     assert "2 mistakes of 4" in figure.alt_text
+
+
+def test_confusion_is_scikit_learns():
+    labels, guesses = np.random.default_rng(0).integers(0, 10, (2, 300))
+    texts = plots.confusion(torch.from_numpy(labels), torch.from_numpy(guesses)).axes[0].texts
+    shown = np.zeros((10, 10), int)
+    for text in texts:
+        shown[text.get_position()[::-1]] = int(text.get_text())
+    assert np.array_equal(shown, confusion_matrix(labels, guesses))
 
 
 def test_saved_pictures_carry_their_alternative_text(tmp_path):
