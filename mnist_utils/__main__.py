@@ -122,6 +122,7 @@ def search(options) -> int:
 def bench(options) -> int:
     """Measure speed, or pair accuracies, or show a saved measurement again."""
     from . import bench as room
+    from . import throughput
     from .data import DataError
     from .notebooks import UsageError
 
@@ -131,13 +132,23 @@ def bench(options) -> int:
             result = json.loads(options.show.read_text(encoding="utf-8"))
         elif options.paired:
             result = room.paired(seeds, mirror=options.mirror, **where)
+        elif options.batch:
+            result = throughput.throughput(options.batch, options.epochs, mirror=options.mirror, **where)
+        elif options.scheduling:
+            result = throughput.scheduling()
         elif options.to:
             result = room.time_to(options.to, seeds, device=options.device, **where)
         else:
             result = room.run_bench(mirror=options.mirror, device=options.device, repeats=options.repeats, **where)
     except (DataError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    show = room.format_paired if "accuracies" in result else room.format_bench if "loop" in result else json.dumps
+    shows = {
+        "accuracies": room.format_paired,
+        "loop": room.format_bench,
+        "parts": throughput.format_throughput,
+        "dask": throughput.format_scheduling,
+    }
+    show = next((show for key, show in shows.items() if key in result), json.dumps)
     print(json.dumps(result, indent=1) if options.json else show(result))
     return 0
 
@@ -190,6 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a saved measurement")
     command.add_argument("--repeats", type=_count, default=5, metavar="N", help="turns of each contender (5)")
     command.add_argument("--paired", action="store_true", help="holdout accuracy before and after tuning, seed by seed")
+    command.add_argument("--batch", type=_count, metavar="N", help="N runs of 01, bare against through papermill")
+    command.add_argument("--epochs", type=_count, default=5, metavar="N", help="epochs of each run of --batch (5)")
+    command.add_argument("--scheduling", action="store_true", help="what Dask adds to jobs that do nothing")
     command.add_argument("--to", type=float, metavar="ACCURACY", help="seconds to this test accuracy, as in 0.994")
     command.add_argument("--seeds", type=_count, default=10, metavar="N", help="seeds of --paired and --to (10)")
     command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
