@@ -92,6 +92,18 @@ def list_notebooks(options) -> int:
     return 0
 
 
+def repository(options) -> int:
+    """Put another owner/name into every link to the repository, or print the one it has."""
+    from . import repository as room
+
+    if options.name:
+        for path in room.rename(options.name):
+            print(path)
+    else:
+        print(room.current())
+    return 0
+
+
 def report(options) -> int:
     """Rebuild every page, plot and table of results from the records."""
     from . import reports
@@ -209,6 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
+
+    command = commands.add_parser("repository", help="change the repository's owner and name in every badge and link")
+    command.set_defaults(command=repository)
+    command.add_argument(
+        "name", nargs="?", metavar="OWNER/NAME", help="as on GitHub; without one, show the present one"
+    )
 
     command = commands.add_parser("report", help="rebuild tables and plots over all seeds from the records")
     command.set_defaults(command=report)
