@@ -7,6 +7,7 @@
 Figures are built without pyplot, so nothing is shown, kept open or changed behind the caller's back.
 """
 
+import base64
 import io
 import statistics
 from pathlib import Path
@@ -172,12 +173,16 @@ def confusion(labels, guesses) -> Figure:
 
 
 def show(figure: Figure) -> None:
-    """Display the figure in a notebook as PNG, with its alternative text."""
-    from IPython.display import Image, display
+    """Display the figure in a notebook as PNG, with its alternative text.
 
-    png = io.BytesIO()
+    As data, since Colab's IPython (7.34) knows no `Image(alt=...)`.
+    """
+    from IPython.display import display
+
+    png, text = io.BytesIO(), figure.alt_text
     figure.savefig(png, format="png")
-    display(Image(png.getvalue(), format="png", alt=figure.alt_text))
+    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": text}
+    display(data, metadata={"image/png": {"alt": text}}, raw=True)
 
 
 def save(figure: Figure, path: str | Path) -> None:
