@@ -29,6 +29,7 @@ anew. Written by
 
 def pytest_addoption(parser):
     parser.addoption("--fault-table", metavar="FILE", help="write the table of tests/test_faults.py to FILE")
+    parser.addoption("--screenshots", type=Path, metavar="DIR", help="where tests/test_jupyterlab.py puts its pictures")
 
 
 @pytest.fixture(scope="session")
