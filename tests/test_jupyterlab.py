@@ -22,8 +22,6 @@ from conftest import ROOT, filled_in
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RUN_AND_SAVE = """() => jupyterapp.commands.execute('notebook:run-all-cells')
     .then(() => jupyterapp.commands.execute('docmanager:save')).then(() => document.body.classList.add('saved'))"""
-TOO_WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-RenderedMarkdown')]
-    .filter(element => element.scrollWidth > element.clientWidth + 1).map(element => element.innerText.slice(0, 200))"""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,7 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> str:
 
 
 @pytest.mark.parametrize("source", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
-def test_run_all_finishes_without_an_error_and_nothing_is_too_wide(source, lab, page, tmp_path, request):
+def test_run_all_finishes_without_an_error(source, lab, page, tmp_path, request):
     address, folder = lab
     nbformat.write(filled_in(source, epochs=1, dataset="digits", threads=1), folder / source.name)
     page.goto(f"{address}/lab/tree/{source.name}?token=x&reset")
@@ -91,4 +89,3 @@ def test_run_all_finishes_without_an_error_and_nothing_is_too_wide(source, lab, 
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert (folder / f"results/{source.stem}/run.json").exists() and not page.locator(".jp-Dialog").count()
-    assert page.evaluate(TOO_WIDE) == []
