@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from conftest import ROOT, filled_in
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 RUN_AND_SAVE = """() => jupyterapp.commands.execute('notebook:run-all-cells')
     .then(() => jupyterapp.commands.execute('docmanager:save')).then(() => document.body.classList.add('saved'))"""
 

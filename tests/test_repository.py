@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
+import yaml
 from conftest import ROOT
 from test_readme import tracked
 
@@ -88,3 +89,27 @@ def test_every_link_inside_the_repository_leads_to_a_file(page):
         place = unquote(link.partition("#")[0])
         if "://" not in link and place:
             assert (page.parent / place).exists(), f"{page.name} leads to {place}"
+
+
+def steps(name: str) -> list[dict]:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows" / name).read_text())["jobs"].values()
+    return job["steps"]
+
+
+def test_the_workflow_runs_the_readmes_test_command_on_python_of_the_project():
+    assert "make test" in [step.get("run") for step in steps("test.yml")]
+    (python,) = [step["with"]["python-version"] for step in steps("test.yml") if "setup-python" in step.get("uses", "")]
+    assert f'requires-python = ">={python}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_site_is_the_reports():
+    (path,) = [step["with"]["path"] for step in steps("pages.yml") if "upload-pages" in step.get("uses", "")]
+    assert path == "reports" and (ROOT / path).is_dir()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_pin_what_they_use_and_may_only_read(workflow):
+    content = yaml.safe_load(workflow.read_text())
+    (job,) = content["jobs"].values()
+    assert content["permissions"] == {"contents": "read"} and content["concurrency"]["group"]
+    assert job["timeout-minutes"] and all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
