@@ -1,7 +1,8 @@
-"""The command line, `python -m mnist_utils run | report | search | list | bench`; each command opens its own room."""
+"""The command line, `python -m mnist_utils --help`; each command opens its own room."""
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -25,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read along has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def run(options) -> int:

@@ -59,9 +59,13 @@ def run_notebook(path: Path, values: dict, out: Path, variant: str = "") -> RunR
 
 
 def fingerprint(path: Path, values: dict) -> dict:
-    """What a run's outcome follows from, machine and library versions apart: code, package, parameters."""
+    """What a run's outcome follows from, machine and library versions apart: code, package, parameters.
+
+    The cell that installs the package has no part in it: it names the repository.
+    """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    code = "\n\n".join(source for source in sources if "%pip install" not in source)
     package = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in CORE)
     parameters = {name: p.default for name, p in read_parameters(path).items()} | values
     return {

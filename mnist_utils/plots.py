@@ -56,7 +56,7 @@ def seed_curves(records: list[RunRecord], target: float = float(ASSIGNMENT.targe
         part.grid(alpha=0.3)
     low = min(np.median(curves[:, len(epochs) // 3]), last.min(), target) - 0.001
     axes.set(xlabel="epoch", ylabel="validation accuracy", title=records[0].notebook, ylim=(low, curves.max() + 0.0005))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2%}"))
     ends.set(xlim=(-1, 1), xticks=[], xlabel="last epoch,\neach seed")
@@ -195,14 +195,14 @@ def _axes(label: str, record: RunRecord):
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     data = "" if record.dataset.get("name") == "mnist" else f" (NOT MNIST: {record.dataset.get('name')})"
     axes = figure.add_subplot(xlabel="epoch", ylabel=label, title=f"{record.notebook}, seed {record.seed}{data}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     return figure, axes
 
 
 def _curves(axes, record: RunRecord, train: list[float], validation: list[float]) -> None:
     epochs = [row.epoch for row in record.epochs]
-    axes.plot(epochs, train, color=TRAIN, linestyle="--", label="training")
+    axes.plot(epochs, train, color=TRAIN, linestyle="--", marker=".", label="training")
     axes.plot(epochs, validation, color=VALIDATION, marker="o", label="validation")
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -420,6 +421,14 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith("small/seed-1,small,1,completed")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
+def test_a_reader_who_leaves_early_sees_no_traceback():
+    words = [sys.executable, "-m", "mnist_utils", "list"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 1
+
+
 def test_the_summary_has_a_line_for_the_seeds_of_each_notebook_and_variant(notebook, tmp_path):
     def row(name, variant, status, correct):
         facts = dict(status=status, dataset={"note": "digits"} if name == "b" else {})
@@ -441,6 +450,10 @@ def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
     assert same == fingerprint(path, {"seed": 1, "out_dir": "elsewhere"})
     assert same != fingerprint(path, {"seed": 2})
     assert same != fingerprint(notebook("print(count, 'changed')"), {"seed": 1})
+    installing = json.loads(notebook().read_text())
+    installing["cells"].append(nbformat.v4.new_code_cell("%pip install elsewhere"))
+    path.write_text(json.dumps(installing))
+    assert same == fingerprint(path, {"seed": 1})
     core = tmp_path / "core"
     shutil.copytree(ROOT / "mnist_utils", core)
     (core / "training.py").write_text("changed")

@@ -28,6 +28,13 @@ def test_every_validation_accuracy_lies_inside_the_axes(correct):
     assert all(low <= count / 10_000 <= high for count in correct)
 
 
+def test_one_epoch_is_a_point_under_a_whole_number():
+    axes = plots.accuracy_curve(make_record((9800,))).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert all(line.get_marker() not in ("", "None") for line in axes.lines[:2])
+
+
 def test_loss_curve_shows_the_rows():
     assert shown_lines(plots.loss_curve(make_record((1, 2))))["validation"] == [0.2, 0.1]
 
