@@ -111,7 +111,7 @@ def _summary(runs: list[list[Mistake]], digits: list[Digit]) -> str:
     return (
         f"Over {n} runs, {len(digits)} of the 10,000 test images were misread at least once and {every} by every run. "
         f"A run misreads {statistics.mean(map(len, runs)):.1f} on average, and {statistics.mean(doubted):.1f} of these "
-        f"carry a label that most raters doubt (red in the picture)."
+        f"carry a label that most raters doubt (with a question mark in the picture)."
     )
 
 
@@ -135,8 +135,8 @@ def picture(images, runs: list[list[Mistake]], shown: int = MOST, columns: int =
         axes.axis("off")
     for axes, digit in zip(figure.axes, digits):
         axes.imshow(images[digit.image], cmap="gray_r", vmin=0, vmax=255)
-        title = f"{digit.label} read {digit.guess}\n{digit.count} of {len(runs)}"
-        axes.set_title(title, fontsize=9, color=TARGET if digit.image in HELD else "black")
+        label, color = (f"{digit.label}?", TARGET) if digit.image in HELD else (digit.label, "black")
+        axes.set_title(f"{label} read {digit.guess}\n{digit.count} of {len(runs)}", fontsize=9, color=color)
     figure.alt_text = describe(runs, shown)
     return figure
 

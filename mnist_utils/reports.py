@@ -365,7 +365,7 @@ def _small(result: Result) -> str:
 def _links(result: Result, prefix: str = "") -> str:
     seed = f"{prefix}seed-{result.first.seed}"
     return (
-        f"Seed {result.first.seed}, the first and not the best: [report]({seed}/{result.name}.html), "
+        f"Seed {result.first.seed}, shown because it is the first: [report]({seed}/{result.name}.html), "
         f"[executed notebook]({seed}/{result.name}.ipynb), [metrics]({seed}/metrics.csv), [record]({seed}/run.json)."
     )
 
