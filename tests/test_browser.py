@@ -17,7 +17,6 @@ from conftest import ROOT
 from mnist_utils.data import load_data, load_digits, normalize
 from mnist_utils.export import load_run
 from mnist_utils.models import build_model
-from mnist_utils.pad import page as pad_page
 from mnist_utils.pad import program
 from mnist_utils.reports import best_with_weights, collect
 
@@ -208,7 +207,3 @@ def test_the_drawing_is_cleared_from_the_keyboard(tab):
     tab.keyboard.press("Enter")
     assert tab.evaluate("pixels.every((value) => value === 0)")
     assert tab.locator("#answer").text_content() == "Nothing is drawn yet."
-
-
-def test_the_committed_pad_holds_the_committed_weights(run):
-    assert (REPORTS / "pad.html").read_text() == pad_page(run, REPORTS)

@@ -1,5 +1,7 @@
 """Tables and plots over seeds, against scipy and statistics, and the committed pages against the committed records."""
 
+import base64
+import json
 import shutil
 import statistics
 from dataclasses import replace
@@ -10,10 +12,14 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, make_record
 from PIL import Image
+from safetensors.torch import load_file
 from scipy import stats
+from torch import nn
 
-from mnist_utils import frontier, hardest, html, plots, reports
+from mnist_utils import frontier, hardest, html, pad, plots, reports
 from mnist_utils.__main__ import main
+from mnist_utils.data import MEAN, STD
+from mnist_utils.export import load_run
 from mnist_utils.records import RecordError, RunRecord
 
 MARKS = f"above\n\n{reports.BEGIN}\nold\n{reports.END}\n\nbelow\n"
@@ -148,6 +154,26 @@ def test_the_committed_plots_say_what_the_records_say():
         assert (ROOT / "reports/hardest/README.md").read_text() == hardest.page(runs)
         with Image.open(ROOT / "reports/hardest/digits.png") as picture:
             assert picture.info["Description"] == hardest.describe(runs)
+
+
+def test_the_committed_pad_holds_the_weights_of_the_best_result():
+    root = ROOT / "reports"
+    best = reports.best_with_weights(root, reports.collect(root))
+    held = BeautifulSoup((root / "pad.html").read_text(), "html.parser").find(id="network").string
+    expected = pad.program(load_run(root / best.name / f"seed-{best.first.seed}")[1])
+    assert json.loads(held) == {"mean": MEAN, "std": STD, "steps": expected}
+    weights = [np.frombuffer(base64.b64decode(s["weight"]), "<f4") for s in expected if "weight" in s]
+    saved = load_file(root / best.name / f"seed-{best.first.seed}/model.safetensors")
+    for flat in weights:
+        assert any(
+            tensor.numel() == len(flat) and (tensor.flatten().numpy() == flat).all() for tensor in saved.values()
+        )
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(1, 10, 3, dilation=2), nn.Upsample(scale_factor=2)])
+def test_a_network_that_the_pad_cannot_run_is_refused(layer):
+    with pytest.raises(ValueError, match="network.js has no (conv2d|upsample_nearest2d)"):
+        pad.program(nn.Sequential(layer))
 
 
 def test_the_plots_draw_the_points_they_describe():
