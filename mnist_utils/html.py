@@ -43,7 +43,8 @@ def render_page(markdown: Path) -> Path:
     from nbconvert.filters import markdown2html
 
     body = markdown2html(markdown.read_text(encoding="utf-8"))
-    title = _soup(body).h1.find(string=True)
+    heading = _soup(body).h1
+    title = heading.get_text() if heading else markdown.parent.name
     page = _soup(fill("page.html.j2", title=title, body=body, style=STYLE.read_text(encoding="utf-8")))
     return _write(_finish(page, markdown.parent), markdown.with_name("index.html"))
 

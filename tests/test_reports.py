@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
 
-from mnist_utils import frontier, hardest, html, pad, plots, reports
+from mnist_utils import frontier, hardest, html, pad, reports
 from mnist_utils.__main__ import main
 from mnist_utils.data import MEAN, STD
 from mnist_utils.export import load_run
@@ -220,15 +220,24 @@ def test_the_digits_misread_most_come_first_with_their_most_frequent_guess(misre
     assert "| 947 | 8 | 9 | 3 of 4 | 83% | 0 of 5 |" in text and "| 7 | 4 | 9 | 4 of 4 | 75% |  |" in text
 
 
-def test_their_pictures_stay_where_mnist_is_not_at_hand(misreading, tmp_path):
+def test_their_page_stays_as_it_is_where_mnist_is_not_at_hand(misreading, tmp_path):
     root, readme = misreading / "reports", misreading / "README.md"
     reports.rebuild(root, readme, data_dir=tmp_path / "nothing")
-    assert not (root / "hardest/README.md").exists()  # never had a picture
-    plots.save(plots.sample_grid(np.zeros((1, 28, 28)), [0]), root / "hardest/digits.png")
-    before = (root / "hardest/digits.png").read_bytes()
+    assert not (root / "hardest").exists()
+    (root / "hardest").mkdir()
+    (root / "hardest/README.md").write_text("# As it was")
     reports.rebuild(root, readme, data_dir=tmp_path / "nothing")
-    assert (root / "hardest/digits.png").read_bytes() == before
+    assert [path.name for path in sorted((root / "hardest").iterdir())] == ["README.md", "index.html"]
+    assert (root / "hardest/README.md").read_text() == "# As it was"
     assert "hardest/README.md" in (root / "README.md").read_text()
+
+
+def test_their_pictures_are_the_images_named(misreading):
+    runs = hardest.read(reports.run_folders(misreading / "reports", reports.collect(misreading / "reports")))
+    images = np.arange(10_000, dtype=np.uint16)[:, None, None] * np.ones((1, 28, 28), np.uint16)
+    shown = [axes.images[0].get_array()[0, 0] for axes in hardest.picture(images, runs).axes if axes.images]
+    titles = [axes.get_title() for axes in hardest.picture(images, runs).axes if axes.images]
+    assert shown == [7, 947, 3] and titles == ["4 read 9\n4 of 4", "8? read 9\n3 of 4", "1 read 7\n1 of 4"]
 
 
 def test_the_doubted_labels_are_those_that_mnist_gives(real_data):
