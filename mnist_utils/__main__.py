@@ -122,6 +122,20 @@ def report(options) -> int:
     return 0
 
 
+def export(options) -> int:
+    """Write a run's model for other runtimes and say how far its answers are from torch's."""
+    from . import export as room
+    from .notebooks import UsageError
+    from .records import RecordError
+
+    try:
+        path, difference = room.export(options.folder, options.to, options.format)
+    except (room.ExportError, RecordError, OSError) as error:
+        raise UsageError(str(error)) from error
+    print(f"{path}: {path.stat().st_size:,} bytes; differs from torch by at most {difference:.1e} in a logit")
+    return 0
+
+
 def search(options) -> int:
     """Run the trials that the log lacks, on the holdout images, and rebuild the search's page."""
     from . import search as room
@@ -238,6 +252,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="whose table is written"
     )
+
+    command = commands.add_parser("export", help="write a run's trained model as ONNX or as a torch.export program")
+    command.set_defaults(command=export)
+    command.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="with run.json and model.safetensors")
+    command.add_argument("--to", type=Path, metavar="FILE", help="without it, model.onnx or model.pt2 in RUN_FOLDER")
+    command.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch for a .pt2 (onnx)")
 
     command = commands.add_parser("search", help="try recipes on the holdout images")
     command.set_defaults(command=search)

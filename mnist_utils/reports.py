@@ -1,22 +1,20 @@
-"""What people read: notebooks as HTML, and tables and plots over all seeds, built from the committed records alone.
+"""What people read: tables and plots over all seeds, built from the committed records alone.
 
-    render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
-    rebuild(Path("reports"), Path("README.md"))                         # every page, plot and table of results
+    rebuild(Path("reports"), Path("README.md"))     # every page, plot and table of results
 
 Nothing is executed or trained here.
 """
 
-import json
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from .assignment import ASSIGNMENT, PASS
+from .assignment import PASS, judge, overall
+from .html import refresh, render, render_page
 from .records import RecordError, RunRecord, atomic_write
+from .results import Result, best_with_weights, collect, run_folders
 
-TEMPLATES = Path(__file__).parent / "templates"
 BEGIN, END = "<!-- results: `python -m mnist_utils report` writes what follows -->", "<!-- end of results -->"
 HEAD = (
     "| notebook | parameters | epochs | seeds | last epoch, mean | standard deviation | lowest to highest "
@@ -24,112 +22,77 @@ HEAD = (
 )
 
 
-def render(notebook: Path) -> Path:
-    """Write the executed `notebook` as HTML beside it and return that path. Cells tagged `no-report` are left out."""
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
+def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks"), data_dir: str | Path = "data") -> list[Result]:
+    """Write every page, plot and table of results under `root` and the table in `readme`; what was read.
 
-    config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": {"no-report"}}})
-    exporter = HTMLExporter(
-        config=config, template_name="report", extra_template_basedirs=[str(TEMPLATES)], embed_images=True
-    )
-    html, _ = exporter.from_filename(str(notebook))
-    with atomic_write(notebook.with_suffix(".html")) as part:
-        part.write_text(html, encoding="utf-8")
-    return notebook.with_suffix(".html")
-
-
-def refresh(executed: Path, source: Path) -> bool:
-    """Give an executed notebook the words that `source` has now, where their code is the same, and render it again.
-
-    A result over many seeds is known only after the runs it tells of; code and outputs stay as they were executed.
-    Returns whether anything changed.
-    """
-    if not (executed.exists() and source.exists()):
-        return False
-    done, now = (json.loads(path.read_text(encoding="utf-8")) for path in (executed, source))
-    cells = [cell for cell in done["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
-    code = [["".join(c["source"]) for c in part if c["cell_type"] == "code"] for part in (cells, now["cells"])]
-    pairs = list(zip(cells, now["cells"]))
-    if code[0] != code[1] or len(cells) != len(now["cells"]) or all(a["source"] == b["source"] for a, b in pairs):
-        return False
-    for old, new in pairs:
-        old["source"] = new["source"]
-    with atomic_write(executed) as part:
-        part.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    render(executed)
-    return True
-
-
-@dataclass(frozen=True)
-class Result:
-    """All completed runs of one notebook on MNIST's test images, by seed."""
-
-    name: str
-    records: dict[int, RunRecord]
-
-    @property
-    def first(self) -> RunRecord:
-        return self.records[min(self.records)]
-
-    @property
-    def last(self) -> list[float]:
-        """The accuracy at the last epoch, in percent, seed by seed."""
-        return [100 * record.last.validation_accuracy for record in self.records.values()]
-
-    @property
-    def best(self) -> list[float]:
-        """The accuracy at the best epoch, in percent, seed by seed: shown, never the result."""
-        return [100 * record.best.validation_accuracy for record in self.records.values()]
-
-    def reaching(self, accuracies: list[float]) -> int:
-        """How many of the accuracies, in percent, are at or above the assignment's target."""
-        return sum(round(a, 6) >= 100 * ASSIGNMENT.target for a in accuracies)
-
-
-def collect(root: Path) -> list[Result]:
-    """The results under `root`, a folder a notebook and in it one a seed, in the order of their names.
-
-    Raises RecordError where a record is damaged, or where the seeds of a notebook were not run alike.
-    """
-    found: dict[str, dict[int, RunRecord]] = {}
-    for path in root.glob("*/seed-*/run.json"):
-        record = RunRecord.load(path.parent)
-        if record.status == "completed" and _on_test_images(record):
-            found.setdefault(path.parent.parent.name, {})[record.seed] = record
-    results = [Result(name, dict(sorted(records.items()))) for name, records in sorted(found.items())]
-    for result in results:
-        if len({_recipe(record) for record in result.records.values()}) > 1:
-            raise RecordError(f"{root / result.name}: the seeds were run with different parameters or models")
-    return results
-
-
-def _on_test_images(record: RunRecord) -> bool:
-    return record.dataset.get("name") == "mnist" and record.dataset.get("split") == "assignment"
-
-
-def _recipe(record: RunRecord) -> str:
-    return f"{sorted(record.parameters.items())} {record.model['name']} {record.model['parameters']}"
-
-
-def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks")) -> list[Result]:
-    """Write each notebook's page and plot, the index `root`/README.md and the table in `readme`; what was read.
-
-    The executed notebooks that are kept get the words that their sources have now (`refresh`).
+    The executed notebooks that are kept get the words that their sources have now (`refresh`). The pictures of the
+    digits misread most need MNIST's test images in `data_dir`; without them that page stays as it is.
 
     Raises RecordError for records that cannot be read or do not belong together.
     """
-    from . import plots
-
     results = collect(root)
     for result in results:
-        plots.save(plots.seed_curves(list(result.records.values())), root / result.name / "seeds.png")
-        _write(root / result.name / "README.md", page(result, results))
-        for executed in (root / result.name).glob(f"seed-*/{result.name}.ipynb"):
-            refresh(executed, sources / executed.name)
-    _write(root / "README.md", index(results))
+        _write_result(root / result.name, result, results, sources)
+    _write_plots(root, results)
+    _write_hardest(root, results, data_dir)
+    _write_pad(root, results)
+    _write(root / "README.md", index(results, root))
+    for page_ in [root / "README.md", *sorted(root.glob("*/README.md"))]:
+        render_page(page_)
     _write(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
     return results
+
+
+def _write_result(folder: Path, result: Result, others: list[Result], sources: Path) -> None:
+    from . import plots
+
+    plots.save(plots.seed_curves(list(result.records.values())), folder / "seeds.png")
+    _write(folder / "README.md", page(result, others))
+    for executed in sorted(folder.glob(f"seed-*/{result.name}.ipynb")):
+        refresh(executed, sources / executed.name)
+        render(executed)
+
+
+def _write_plots(root: Path, results: list[Result]) -> None:
+    from . import frontier, plots
+
+    if results:
+        plots.save(frontier.against_parameters(points(results)), root / "parameters.png")
+        plots.save(frontier.against_epochs(points(results)), root / "epochs.png")
+
+
+def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> None:
+    from . import hardest, plots
+
+    runs, folder = hardest.read(run_folders(root, results)), root / "hardest"
+    if not runs:
+        return
+    images = hardest.cached_images(data_dir)
+    if images is not None:
+        folder.mkdir(exist_ok=True)
+        plots.save(hardest.picture(images, runs), folder / "digits.png")
+        _write(folder / "README.md", hardest.page(runs))
+
+
+def _write_pad(root: Path, results: list[Result]) -> None:
+    best = best_with_weights(root, results)
+    if best:
+        from . import pad
+
+        _write(root / "pad.html", pad.page(run_folders(root, [best])[0], root))
+
+
+def points(results: Iterable[Result]) -> list:
+    """The results as points of the plots over all notebooks."""
+    from .frontier import Point
+
+    return [
+        Point(
+            result.name, result.first.model["parameters"], len(result.first.epochs), statistics.mean(result.last),
+            statistics.mean(result.best), len(result.last), _deviation(result.last),
+        )
+        for result in results
+    ]  # fmt: skip
 
 
 def with_table(text: str, results: list[Result], prefix: str = "") -> str:
@@ -164,7 +127,6 @@ def _row(result: Result, prefix: str) -> str:
 def page(result: Result, others: Iterable[Result] = ()) -> str:
     """A notebook's page over all its seeds, as Markdown."""
     first, n = result.first, len(result.records)
-    seed = f"seed-{first.seed}/{result.name}"
     parts = [
         f"# {result.name}: {n} {'seed' if n == 1 else 'seeds'}",
         f"{first.model['parameters']:,} parameters, {len(first.epochs)} epochs, on MNIST's 10,000 test images. The "
@@ -172,8 +134,8 @@ def page(result: Result, others: Iterable[Result] = ()) -> str:
         f"![{_alt(result)}](seeds.png)",
         _numbers(result),
         *[_pair(result, other) for other in others if other.name == first.against],
-        f"The first seed, not the best: [report]({seed}.html), [executed notebook]({seed}.ipynb), "
-        f"[record](seed-{first.seed}/run.json).",
+        verdict(result),
+        _links(result),
         _command(result),
         _seeds(result),
         "The standard deviation is over seeds, on the same test images. That these are 10,000 images and not others "
@@ -194,7 +156,11 @@ def _numbers(result: Result) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.stdev(values):.3f}" if len(values) > 1 else "one seed"
+    return f"{_deviation(values):.3f}" if len(values) > 1 else "one seed"
+
+
+def _deviation(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def _interval(values: list[float], form: str = ".3f") -> str:
@@ -266,24 +232,79 @@ def _seeds(result: Result) -> str:
     lines = ["| seed | last epoch | best epoch | training accuracy, last epoch | verdict |", "|---|---|---|---|---|"]
     for seed, record in result.records.items():
         last, best = record.last, record.best
-        verdict = "pass" if all(v["outcome"] == PASS for v in record.verdict) else "fail"
         lines.append(
             f"| {seed} | {last.validation_accuracy:.2%} | {best.validation_accuracy:.2%} (epoch {best.epoch}) "
-            f"| {last.train_accuracy:.2%} | {verdict} |"
+            f"| {last.train_accuracy:.2%} | {overall(judge(record))} |"
         )
     return "\n".join(lines)
 
 
-def index(results: list[Result]) -> str:
-    """The page that opens `reports/`: the table, then each notebook's curves."""
+def index(results: list[Result], root: Path = Path("reports")) -> str:
+    """The page that opens `reports/`: the table, where the results stand, then each notebook's curves and verdict.
+
+    What lies beside it in `root` is linked where it is there.
+    """
+    from . import frontier
+
     parts = [
         "# Reports",
-        "Every number comes from the records beside it; `python -m mnist_utils report` rebuilds this page.",
+        "Every number comes from the records beside it; `python -m mnist_utils report` rebuilds this page. **The last "
+        "epoch counts**, on MNIST's 10,000 test images; the best is shown beside it.",
+        _elsewhere(root),
         table(results),
+        "## Where these stand",
+        "Means over seeds, the bars one standard deviation to either side. The circles are single runs that others "
+        "published of the same assignment, read in their notebooks' own output.",
+        f"![{frontier.describe('parameters', points(results))}](parameters.png)",
+        f"![{frontier.describe('epochs', points(results))}](epochs.png)",
+        f"<details><summary>The published runs</summary>\n\n{frontier.table()}\n\n</details>",
     ]
     for result in results:
-        parts += [f"## [{result.name}]({result.name}/README.md)", f"![{_alt(result)}]({result.name}/seeds.png)"]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## [{result.name}]({result.name}/README.md)", _small(result), verdict(result)]
+        parts += [f"{_links(result, result.name + '/')} [All seeds]({result.name}/README.md)."]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _elsewhere(root: Path) -> str:
+    pages = {
+        "pad.html": "Draw a digit and see what the model answers",
+        "hardest/README.md": "The test digits that are misread most",
+        "search/README.md": "How the recipes were chosen",
+        "bench/README.md": "Speed",
+        "faults/README.md": "What happens when a batch goes wrong",
+    }
+    return "\n".join(f"- [{text}]({path})" for path, text in pages.items() if (root / path).exists())
+
+
+def verdict(result: Result) -> str:
+    """The rules of the assignment as Markdown, each with its outcome over all seeds and the evidence."""
+    rows = ["| rule | outcome | evidence |", "|---|---|---|"]
+    for said in zip(*(judge(record) for record in result.records.values())):
+        passed, evidence = sum(v.outcome == PASS for v in said), {v.evidence for v in said}
+        outcome = said[0].outcome if len({v.outcome for v in said}) == 1 else f"{passed} of {len(said)} seeds pass"
+        rows.append(f"| {said[0].rule} | {outcome} | {evidence.pop() if len(evidence) == 1 else _last(result)} |")
+    return "\n".join(rows)
+
+
+def _last(result: Result) -> str:
+    last, first = result.last, result.first
+    return (
+        f"{result.reaching(last)} of {len(last)} seeds; mean {statistics.mean(last):.3f}% (standard deviation "
+        f"{_spread(last)}), {min(last):.2f}% to {max(last):.2f}% at epoch {first.last.epoch}"
+    )
+
+
+def _small(result: Result) -> str:
+    alt = _alt(result).replace('"', "&quot;")
+    return f'<a href="{result.name}/README.md"><img src="{result.name}/seeds.png" width="420" alt="{alt}"></a>'
+
+
+def _links(result: Result, prefix: str = "") -> str:
+    seed = f"{prefix}seed-{result.first.seed}"
+    return (
+        f"Seed {result.first.seed}, shown because it is the first: [report]({seed}/{result.name}.html), "
+        f"[executed notebook]({seed}/{result.name}.ipynb), [metrics]({seed}/metrics.csv), [record]({seed}/run.json)."
+    )
 
 
 def _alt(result: Result) -> str:

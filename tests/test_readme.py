@@ -44,7 +44,7 @@ def test_every_command_is_one_that_works(command, monkeypatch):
             seeds = parse_seeds(options.seeds) if options.seeds else None
             assert plan(paths, dict(options.parameter), seeds, options.out) or not paths
     elif words[1:3] == ["-m", "pip"]:
-        known = (".[test]", ".[cluster]", f"git+{repository()}")
+        known = (".[test]", ".[cluster]", ".[export]", f"git+{repository()}")
         assert words[3:-1] in (["install", "-e"], ["install"]) and words[-1] in known
     elif words[0] == "dask":
         from distributed.cli.dask_scheduler import main as scheduler
