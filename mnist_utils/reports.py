@@ -253,8 +253,9 @@ def index(results: list[Result], root: Path = Path("reports")) -> str:
         _elsewhere(root),
         table(results),
         "## Where these stand",
-        "Means over seeds, the bars one standard deviation to either side. The circles are single runs that others "
-        "published of the same assignment, read in their notebooks' own output.",
+        "Means over seeds, the bars one standard deviation to either side; results at the same place are set side by "
+        "side. The circles are single runs that others published of the same assignment, read in their notebooks' own "
+        "output.",
         f"![{frontier.describe('parameters', points(results))}](parameters.png)",
         f"![{frontier.describe('epochs', points(results))}](epochs.png)",
         f"<details><summary>The published runs</summary>\n\n{frontier.table()}\n\n</details>",
