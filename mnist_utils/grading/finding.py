@@ -109,6 +109,7 @@ class _Reading:
         self.prints: list[_Placed] = []
         self.said: list[_Placed] = []
         self.claims: list[_Placed] = []
+        self.prose: list[Accuracy] = []  # what a text says that has no log
         for cell in document.cells:
             self._cell(cell)
         self.trainings = find_trainings(document, self.code)
@@ -132,6 +133,7 @@ class _Reading:
         counts = [c for c in counts if not any(0 < c.line.number - total <= 3 for total in totals)]
         (self.said if cell.kind == "text" else self.prints).extend(_Placed(_at(c.line), c) for c in counts)
         if cell.kind == "text":
+            self.prose = find_claims(lines)
             return
         prose = source_lines(self.document, cell)
         prose = prose if cell.kind == "markdown" else _comments(prose)
@@ -143,14 +145,14 @@ class _Reading:
             return [self._iteration(i) for i in range(len(self.trainings))]
         if self.tables:
             return [self._untrained(placed) for placed in self.tables]
-        if not (self.prints or self.said or self.claims or self.code.models):
+        if not (self.prints or self.said or self.claims or self.prose or self.code.models):
             return []
         iteration = Iteration(self.document.name, Line("", self.document.name))
         self._model(iteration, self.code.models[-1] if len(self.code.models) == 1 else None)
         self._parameters(
             iteration, self.prints, self.said, self.code.models[-1] if len(self.code.models) == 1 else None
         )
-        iteration.claims = [placed.what for placed in self.claims]
+        iteration.claims = [placed.what for placed in self.claims] + self.prose
         iteration.flags += self._document_flags()
         return [iteration]
 
@@ -158,7 +160,7 @@ class _Reading:
         iteration = Iteration(self.document.name, placed.what.line, table=placed.what)
         self._model(iteration, placed.model)
         self._parameters(iteration, [], [], placed.model)
-        iteration.claims = [claim.what for claim in self.claims]
+        iteration.claims = [placed.what for placed in self.claims] + self.prose
         iteration.flags += self._document_flags() + _table_flags(placed.what, placed.model)
         return iteration
 
@@ -339,7 +341,7 @@ class _Reading:
         if idle and len(counts) > len(idle):
             flags.append(f"never run: cell {', '.join(str(cell.number) for cell in idle[:6])}")
         stale = [cell for cell in cells if not cell.count and cell.output and counts]
-        if stale and len(counts) > len(stale):
+        if stale and len(counts) >= len(stale):
             flags.append(
                 f"outputs without an execution count: cell {', '.join(str(cell.number) for cell in stale[:6])}"
             )
@@ -490,7 +492,7 @@ def _log_flags(iteration: Iteration, code: Code) -> list[str]:
 def _split_flags(iteration: Iteration, code: Code) -> list[str]:
     """What the counts of images and batches say of the split."""
     training, flags = iteration.training, []
-    totals = {a.total for a in training.accuracies if a.total}
+    totals = {a.total for a in training.accuracies if a.total} | ({training.validated_on} - {0})
     if totals - {TEST_IMAGES}:
         flags.append(f"tested on {', '.join(f'{n:,}' for n in sorted(totals))} images, not on the 10,000 test images")
     trained_on = set(training.train_images)

@@ -37,6 +37,7 @@ NUMBER = re.compile(r"(\d{1,3}(?:\.\d{1,20})?|\.\d{1,20})(?![\d.]|e-?\d)\s{0,2}(
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]{0,400}\|\s{0,3}(\d{1,9})/(\d{1,9})\s{0,3}\[([^\]\n]{0,400})\]?")
 COUNTER = re.compile(r"(?<![\d.])(\d{1,7})it\s\[([^\]\n]{0,400})\]")
 KERAS_BAR = re.compile(r"(?<!\d)(\d{1,6})/(\d{1,6})\s\[[=>.]{10,60}\]|(?<!\d)(\d{1,6})/(\d{1,6})\s[━╸╺ ]{10,60}")
+KERAS_TEST = re.compile(r"(?<!\d)(?:10000/10000|313/313)\s[\[━]")
 WIDGET = re.compile(r"(?:Float|Int)Progress\(([^)]{0,200})\)")
 BATCH_ID = re.compile(r"batch(?:_?id|_?idx)?\s{0,2}[=:]\s{0,2}(\d{1,6})", re.I)
 EPOCH = re.compile(
@@ -47,6 +48,8 @@ EPOCH_LEAD = re.compile(
     r"[\W_]{0,40}(?:(?:current|start(?:ing|ed)?|train(?:ing)?|begin|running|for|test|end of|after)\W{1,4}){0,2}$", re.I
 )
 EPOCH_ASIDE = re.compile(r"best|reached|achieved|\bat\b|learning ?rate|saving|improve|early|@", re.I)
+KERAS_LINE = re.compile(r"val_acc|\s-\s(?:val_)?(?:loss|acc|accuracy):\s")
+SPLIT = re.compile(r"train on (\d{1,6}) samples, validate on (\d{1,6}) samples", re.I)
 IMAGES = re.compile(r"\[\s{0,3}(\d{1,6})/(\d{4,6})\s{0,2}\(")
 EVALUATED = re.compile(r"^\s{0,4}[\[(]\s{0,3}(\d{1,2}\.\d{1,20})\s{0,2},\s{0,3}([01]\.\d{1,20})\s{0,3}[\])]\s*$")
 TRUNCATED = re.compile(r"output truncated to the last|output exceeds the size limit", re.I)
@@ -54,6 +57,7 @@ HEADING = re.compile(
     r"\s{0,3}#{1,6}\s|\s{0,3}<h[1-6]|\s{0,3}(?:\*\*|__|<b>)[^*_]{3,80}(?:\*\*|__|</?b>|</?i>)\s{0,3}:?$", re.I
 )
 PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\)")
+MAX_RUNS = 200  # of one cell
 TRAIN_TOTAL = 20_000  # more images than this are no test images of MNIST
 
 
@@ -102,6 +106,7 @@ class Training:
     after: list[Accuracy] = field(default_factory=list)
     claims: list[Accuracy] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    validated_on: int = 0  # images, where Keras says so
     span: tuple[int, int] = (0, 0)  # cells, or lines of a text, from and to
 
     @property
@@ -146,12 +151,12 @@ def find_trainings(document: Document, code: Code | None = None) -> list[Trainin
     trainings: list[Training] = []
     for run in runs:
         training = _training(run, document, code)
-        alone = len(training.accuracies) <= 1 and not training.iterations and training.epochs <= 1
-        if alone and trainings and training.accuracies and document.form in ("notebook", "html"):
-            trainings[-1].after += training.accuracies
-        elif alone and trainings and not training.accuracies:
+        shown = training.accuracies + training.after
+        alone = len(shown) <= 1 and not training.iterations and training.epochs <= 1
+        if alone and trainings and document.form in ("notebook", "html"):
+            trainings[-1].after += shown
             trainings[-1].claims += training.claims
-        elif training.accuracies or training.epochs > 1 or (training.epochs and training.train):
+        elif shown or training.epochs > 1 or (training.epochs and training.train):
             trainings.append(training)
         elif trainings:
             trainings[-1].claims += training.claims
@@ -171,18 +176,20 @@ def _goes_on(before: list[_Event], run: list[_Event], code: Code | None) -> bool
 def _runs(events: list[_Event], prose: bool) -> list[list[_Event]]:
     """Events cut where the epochs begin anew, or a text begins a new section."""
     runs: list[list[_Event]] = [[]]
-    seen: list[int] = []
+    last = lowest = None
+    has_score = False
     for event in events:
-        run = runs[-1]
-        has_score = any(e.kind in ("test", "train", "unnamed", "bar") for e in run)
-        section = prose and run and event.section != run[-1].section
-        anew = event.kind == "epoch" and seen and event.number < seen[-1] and event.number <= min(seen) and has_score
-        if anew or (section and has_score and not (event.kind == "epoch" and seen and event.number == seen[-1] + 1)):
+        anew = event.kind == "epoch" and last is not None and event.number < last and event.number <= lowest
+        section = prose and runs[-1] and event.section != runs[-1][-1].section
+        goes_on = event.kind == "epoch" and last is not None and event.number == last + 1
+        if has_score and (anew or (section and not goes_on)) and len(runs) < MAX_RUNS:
             runs.append([])
-            seen = []
+            last = lowest = None
+            has_score = False
         runs[-1].append(event)
+        has_score = has_score or event.kind in ("test", "train", "unnamed", "bar")
         if event.kind == "epoch":
-            seen.append(event.number)
+            last, lowest = event.number, min(event.number, event.number if lowest is None else lowest)
     return [run for run in runs if run]
 
 
@@ -190,7 +197,8 @@ def _events(lines: list[Line], evaluates: bool, prose: bool) -> list[_Event]:
     found: list[_Event] = []
     context, age, section, fenced = "", 9, 0, False
     table = _EpochTable()
-    open_bar: _Event | None = None  # a complete bar that may still be drawn again
+    open_bar: _Event | None = None  # a complete bar that may still be drawn again, and its place
+    open_at = 0
     for line in lines:
         text = line.text
         if prose and text.lstrip().startswith("```"):
@@ -205,24 +213,14 @@ def _events(lines: list[Line], evaluates: bool, prose: bool) -> list[_Event]:
             continue
         new, context, age = _line_events(line, evaluates, section, context, age)
         for event in new:
-            if event.kind == "bar" and event.complete:
-                if open_bar and (open_bar.line.number, open_bar.of, open_bar.form) == (
-                    line.number,
-                    event.of,
-                    event.form,
-                ):
-                    found = _without_redrawn(found, open_bar)
-                open_bar = event
-            elif event.kind == "bar":
-                open_bar = None if open_bar and open_bar.form == event.form else open_bar
+            if event.kind == "bar":
+                again = open_bar and open_bar.line.number == line.number and open_bar.form == event.form
+                if event.complete and again and open_bar.of == event.of:  # drawn again at its end: the later one counts
+                    found[open_at:] = [e for e in found[open_at:] if e.form != event.form]
+                open_bar = event if event.complete else None if again else open_bar
+                open_at = len(found) if event.complete else open_at
             found.append(event)
     return found
-
-
-def _without_redrawn(found: list[_Event], bar: _Event) -> list[_Event]:
-    """A bar that is drawn again at its end says the same epoch twice; the later one counts."""
-    at = len(found) - 1 - found[::-1].index(bar)
-    return found[:at] + [e for e in found[at:] if e.line.number != bar.line.number or e.form != bar.form]
 
 
 def _line_events(line: Line, evaluates: bool, section: int, context: str, age: int) -> tuple[list[_Event], str, int]:
@@ -279,6 +277,8 @@ def _said(line: Line, text: str, section: int, bar: re.Match | None = None, cont
         found += _headings(line, text, section)
     if "[" in text and (match := IMAGES.search(text)):
         found.append((match.start(), _Event("images", line, of=int(match[2]), section=section)))
+    if match := SPLIT.search(text):
+        found.append((match.start(), _Event("split", line, number=int(match[2]), of=int(match[1]), section=section)))
     for match in KERAS_BAR.finditer(text) if "[" in text or "━" in text else ():
         done, total = (int(n) for n in (match[1] or match[3], match[2] or match[4]))
         if total > 1:
@@ -291,7 +291,10 @@ def _said(line: Line, text: str, section: int, bar: re.Match | None = None, cont
             form = ("test " if default == "test" else "") + "bar"
             events = _accuracies(line, text, section, default, form) if bar[1] == "100" else []
         else:
+            tested = KERAS_TEST.search(text) and "val_" not in text and "epoch" not in lower
             events = _accuracies(line, text, section, context)
+            if tested:  # what Keras prints when it evaluates
+                events = [_Event("final", e.line, e.accuracy, e.number, 0, e.form, section) for e in events]
         found += [(len(text), event) for event in events] if len(found) < 2 else _placed(text, events, found)
     return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
@@ -317,7 +320,7 @@ def _headings(line: Line, text: str, section: int) -> list[tuple[int, _Event]]:
 
 def _accuracies(line: Line, text: str, section: int, default: str = "", form: str = "") -> list[_Event]:
     """The accuracies of a piece of text, each with whose it is: the nearest word to its left says so."""
-    events, at, keras = [], 0, "val_acc" in text
+    events, at, keras = [], 0, bool(KERAS_LINE.search(text))
     for order, match in enumerate(ACCURACY.finditer(text)):
         if match.start() < at:
             continue
@@ -438,6 +441,9 @@ def _training(run: list[_Event], document: Document, code: Code | None) -> Train
             (training.test_iterations if is_test else training.iterations)[event.of] += 1
         elif event.kind == "images":
             training.train_images[event.of] += 1
+        elif event.kind == "split":
+            training.train_images[event.of] += 1
+            training.validated_on = event.number
         elif event.kind == "claim":
             training.claims.append(event.accuracy)
         elif event.kind == "truncated":
@@ -473,7 +479,8 @@ def _choose_series(training: Training, run: list[_Event], document: Document, co
     for event in tests:
         series.setdefault(event.form + ("/" if event.accuracy.total else ""), []).append(event)
     if prose:
-        series = {form: events for form, events in series.items() if _is_logged(events, run)}
+        headed = any(event.kind in ("epoch", "bar") for event in run)
+        series = {form: events for form, events in series.items() if _is_logged(events, headed)}
         kept = {id(event) for events in series.values() for event in events}
         training.claims += [event.accuracy for event in tests if id(event) not in kept]
     finals = [event.accuracy for event in run if event.kind == "final"]
@@ -487,13 +494,13 @@ def _choose_series(training: Training, run: list[_Event], document: Document, co
     chosen = _one_an_epoch(chosen, run, training)
     decimals = _decimals(chosen)
     training.accuracies = [_precise(event.accuracy, decimals) for event in chosen]
-    others = [e for events in series.values() for e in events if len(events) == 1 and events[0] not in chosen]
+    counted = set(map(id, chosen))
+    others = [events[0] for events in series.values() if len(events) == 1 and id(events[0]) not in counted]
     training.after += [event.accuracy for event in others if event.line.number > chosen[-1].line.number] + finals
 
 
-def _is_logged(events: list[_Event], run: list[_Event]) -> bool:
-    """Whether lines of a text are a pasted log rather than something that the author says."""
-    headed = any(event.kind in ("epoch", "bar") for event in run)
+def _is_logged(events: list[_Event], headed: bool) -> bool:
+    """Whether lines of a text are a pasted log, with epochs or bars, rather than something that the author says."""
     return bool(events[0].accuracy.total) or len(events) > 2 or (headed and len(events) > 1) or "bar" in events[0].form
 
 

@@ -75,7 +75,7 @@ class _Cells:
 
     def __init__(self, most: int):
         self.found: list[dict] = []
-        self.most, self.open = most, []
+        self.most, self.open, self.pre = most, [], 0
         self.pieces: dict[str, list[str]] = {}
 
     def take(self, kind: str, value: str, attributes: str) -> None:
@@ -85,6 +85,8 @@ class _Cells:
             if self.open and self.open.pop() == "cell":
                 self._finish()
         elif self.pieces:
+            if value == "pre" and kind != "text":
+                self.pre += 1 if kind == "open" else -1
             self._add(kind, value)
 
     def _open(self, classes: set[str]) -> None:
@@ -101,7 +103,8 @@ class _Cells:
 
     def _add(self, kind: str, value: str) -> None:
         part = self.open[-1] if self.open else ""
-        if part in ("", "cell", "ignored"):
+        between_tags = kind == "text" and self.pre < 1 and not value.strip()
+        if part in ("", "cell", "ignored") or between_tags:
             return
         text = value if kind == "text" else _spacing(kind, value)
         if text:
@@ -113,7 +116,7 @@ class _Cells:
         count = int(prompt[1]) if prompt and prompt[1].isdecimal() and int(prompt[1]) else None
         code = pieces["kind"] == "code" or bool(prompt)
         said = pieces.get("error", "").strip()
-        self.pieces = {}
+        self.pieces, self.pre = {}, 0
         self.found.append(
             dict(
                 number=len(self.found) + 1,

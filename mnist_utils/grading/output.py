@@ -42,7 +42,8 @@ def terminal_table(grades: list[Grade]) -> str:
 def _terminal_row(grade: Grade) -> tuple[str, ...]:
     facts = _facts(grade, grade.best)
     best = f"{facts['best']} (epoch {facts['best_epoch']})" if facts["best"] else "-"
-    shown = [facts["last"], best, facts["parameters"], facts["epochs"], facts["fully_connected"]]
+    said = ", said" if facts["parameters_from"] == "text" else ""
+    shown = [facts["last"], best, facts["parameters"] + said, facts["epochs"], facts["fully_connected"]]
     flags = len(grade.best.iteration.flags) if grade.best else 0
     return (cut(grade.name, 40), grade.outcome, *(str(value) or "-" for value in shown), str(flags or "-"))
 

@@ -14,7 +14,7 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -29,12 +29,13 @@ MAX_RATIO = 300  # unpacked to packed, of a member above 1 MiB: text rarely pass
 MAX_DEPTH = 2  # zip files in zip files
 MAX_MARKS = 3_000_000  # commas and brackets of one JSON file, which bound the objects it becomes
 MAX_CELLS = 2_000
-MAX_TEXT = 4 << 20  # characters of one cell that are looked at
+MAX_TEXT = 4 << 20  # characters of source and output in one file; those of images are not counted
 
 FORMS = {".ipynb": "notebook", ".html": "html", ".htm": "html", ".md": "text", ".txt": "text", ".log": "text"}
 FORMS |= {".markdown": "text", ".py": "python"}
 PASSED_OVER = {"__MACOSX", "node_modules", "site-packages", "venv", "__pycache__"}
 ESCAPES = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)?|\x1b.?")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 UNPRINTABLE = re.compile("[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -90,11 +91,11 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
     found: list[Source] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise UsageError(f"{clean(str(path))}: no such file or folder")
+            raise UsageError(f"{clean_name(str(path))}: no such file or folder")
         if each and (path.is_dir() or path.suffix.lower() == ".zip"):
             found += _entries(path)
         else:
-            found.append(Source(clean(path.name or str(path.resolve())), str(path)))
+            found.append(Source(clean_name(path.name or str(path.resolve())), str(path)))
     if not found:
         raise UsageError("nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder or zip file")
     return found
@@ -103,14 +104,14 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
 def _entries(path: Path) -> list[Source]:
     if path.is_dir():
         kept = [p for p in sorted(path.iterdir()) if not _passed_over(p.name) and not p.is_symlink()]
-        return [Source(clean(p.name), str(p)) for p in kept if p.is_dir() or _readable(p.name)]
+        return [Source(clean_name(p.name), str(p)) for p in kept if p.is_dir() or _readable(p.name)]
     try:
         with _open_zip(path.open("rb"), path.stat().st_size) as archive:
             tops = {name.split("/")[0] + ("/" if "/" in name else "") for name in archive.namelist()}
     except (Refused, OSError, zipfile.BadZipFile, ValueError) as error:
-        raise UsageError(f"{clean(str(path))} cannot be read as a zip file ({clean(str(error))})") from None
+        raise UsageError(f"{clean_name(str(path))} cannot be read as a zip file ({clean(str(error))})") from None
     tops = {top for top in tops if not _passed_over(top.rstrip("/")) and (top.endswith("/") or _readable(top))}
-    return [Source(clean(top.rstrip("/")), str(path), top) for top in sorted(tops)]
+    return [Source(clean_name(top.rstrip("/")), str(path), top) for top in sorted(tops)]
 
 
 def _readable(name: str) -> bool:
@@ -128,9 +129,11 @@ def read(source: Source) -> Submission:
         for name, data in _files(source, submission.problems, budget):
             try:
                 document = read_document(name, data)
+                budget.read(document)
                 submission.documents.append(document)
             except (Refused, ValueError, RecursionError, MemoryError, LookupError, TypeError, AttributeError) as error:
-                submission.problems.append(f"{clean(name)}: {_reason(error)}")
+                prefix = "" if clean_name(name) == source.name else f"{clean_name(name)}: "
+                submission.problems.append(prefix + _reason(error))
     except (Refused, OSError, zipfile.BadZipFile, ValueError, RuntimeError, MemoryError, EOFError) as error:
         submission.problems.append(_reason(error))
     except Exception as error:  # of whatever kind a damaged archive raises: the other submissions go on
@@ -154,6 +157,7 @@ class _Budget:
 
     files: int = MAX_FILES
     bytes: int = MAX_TOTAL
+    text: int = 4 * MAX_TEXT
 
     def take(self, size: int) -> None:
         self.files, self.bytes = self.files - 1, self.bytes - size
@@ -161,6 +165,15 @@ class _Budget:
             raise Refused(f"more than {MAX_FILES} files; only the first were read")
         if self.bytes < 0:
             raise Refused(f"more than {MAX_TOTAL >> 20} MiB in all; only the first files were read")
+
+    def read(self, document: Document) -> None:
+        self.text -= _size(document.cells)
+        if self.text < 0:
+            raise Refused(f"more than {4 * MAX_TEXT >> 20} MiB of text in all")
+
+
+def _size(cells: Iterable[Cell]) -> int:
+    return sum(len(cell.source) + len(cell.output) for cell in cells)
 
 
 def _files(source: Source, problems: list[str], budget: _Budget) -> Iterator[tuple[str, bytes]]:
@@ -193,7 +206,7 @@ def _folder_files(root: Path, problems: list[str], budget: _Budget) -> Iterator[
                 else:
                     yield inner, _read_file(path, budget)
             except (OSError, zipfile.BadZipFile, Refused) as error:
-                problems.append(f"{clean(inner)}: {_reason(error)}")
+                problems.append(f"{clean_name(inner)}: {_reason(error)}")
                 if budget.files < 0 or budget.bytes < 0:
                     return
 
@@ -232,7 +245,7 @@ def _zip_files(
                     inner = io.BytesIO(data)
                     yield from _zip_files(inner, len(data), prefix + name + "/", "", problems, budget, depth + 1)
             except Exception as error:  # of whatever kind damage raises: the other members go on
-                problems.append(f"{clean(prefix + name)}: {_reason(error)}")
+                problems.append(f"{clean_name(prefix + name)}: {_reason(error)}")
                 if budget.files < 0 or budget.bytes < 0:
                     return
 
@@ -293,10 +306,12 @@ def read_document(name: str, data: bytes) -> Document:
         cells = [_cleaned(cell) for cell in cells]
         form = "text" if cells and cells[0].kind == "text" else form
     elif form == "python":
-        cells = [Cell(1, "code", clean(text[:MAX_TEXT]))]
+        cells = [Cell(1, "code", clean(text))]
     else:
-        cells = [Cell(1, "text", "", clean(text[:MAX_TEXT]))]
-    return Document(clean(name), form, tuple(cells))
+        cells = [Cell(1, "text", "", clean(text))]
+    if _size(cells) > MAX_TEXT:
+        raise Refused(f"more than {MAX_TEXT >> 20} MiB of text, images aside")
+    return Document(clean_name(name), form, tuple(cells))
 
 
 def decode(data: bytes) -> str:
@@ -342,17 +357,14 @@ def _notebook_cell(number: int, cell: dict) -> Cell:
 def _joined(outputs: list[dict]) -> str:
     """What the outputs show as text, each on lines of its own; a stream that was cut in pieces is whole again."""
     parts: list[str] = []
-    before, size = None, 0
+    before = None
     for output in outputs:
-        text, stream = _shown(output)[:MAX_TEXT], output.get("name", output.get("stream"))
-        is_stream = output.get("output_type") == "stream"
-        if parts and not parts[-1].endswith("\n") and not (is_stream and stream == before):
+        stream = output.get("name", output.get("stream")) if output.get("output_type") == "stream" else None
+        if parts and not parts[-1].endswith("\n") and (stream is None or stream != before):
             parts.append("\n")
-        parts.append(text)
-        before, size = stream if is_stream else None, size + len(text)
-        if size > MAX_TEXT:
-            break
-    return "".join(parts)[:MAX_TEXT]
+        parts.append(_shown(output))
+        before = stream
+    return "".join(parts)
 
 
 def _shown(output: dict) -> str:
@@ -364,7 +376,7 @@ def _shown(output: dict) -> str:
     data = output.get("data") if isinstance(output.get("data"), dict) else output
     rich = _text(data.get("text/html", data.get("html")))
     if "<td" in rich or "<pre" in rich:
-        return table_text(rich[:MAX_TEXT])
+        return table_text(rich)
     return _text(data.get("text/plain", data.get("text"))) or _text(data.get("text/markdown"))
 
 
@@ -393,6 +405,11 @@ def clean(text: str) -> str:
 
 
 def cut(text: str, width: int = 160) -> str:
-    """On one line of at most `width` characters."""
-    text = " ".join(text.split())
+    """On one line of at most `width` characters, none of which moves the cursor."""
+    text = " ".join(CONTROL.sub(" ", text).split())
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def clean_name(name: str) -> str:
+    """The name of a file as it can be shown."""
+    return cut(clean(name), 200)

@@ -13,7 +13,7 @@ from ..assignment import FAIL, PASS, Assignment, Verdict
 from ..notebooks import UsageError
 from .finding import Iteration
 from .logs import Accuracy
-from .reading import clean
+from .reading import clean_name
 
 NOT_SHOWN = "not shown"
 COUNTS = ("last", "best", "last_five")
@@ -52,17 +52,17 @@ def load_rules(name: str) -> Rules:
         return BUILT_IN[name]
     path = Path(name)
     if path.suffix != ".toml":
-        raise UsageError(f"rules are 4, 5 or a TOML file, got {clean(name)!r}")
+        raise UsageError(f"rules are 4, 5 or a TOML file, got {clean_name(name)!r}")
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{clean(name)} cannot be read as rules ({clean(str(error))})") from None
+        raise UsageError(f"{clean_name(name)} cannot be read as rules ({clean_name(str(error))})") from None
     known = {f.name for f in fields(Rules)}
     if unknown := sorted(facts.keys() - known):
         raise UsageError(
-            f"{clean(name)}: unknown {', '.join(map(clean, unknown))}; there are {', '.join(sorted(known))}"
+            f"{clean_name(name)}: unknown {', '.join(map(clean_name, unknown))}; there are {', '.join(sorted(known))}"
         )
-    return Rules(**{key: _checked(key, value) for key, value in {"name": clean(path.stem), **facts}.items()})
+    return Rules(**{key: _checked(key, value) for key, value in {"name": clean_name(path.stem), **facts}.items()})
 
 
 def _checked(key: str, value):
@@ -78,11 +78,11 @@ def _checked(key: str, value):
     if key == "required":
         is_list = isinstance(value, list) and all(kind in KINDS for kind in value)
         return tuple(value) if is_list else _wrong(key, f"a list of {', '.join(KINDS)}", value)
-    return clean(value) if isinstance(value, str) else _wrong(key, "a text", value)
+    return clean_name(value) if isinstance(value, str) else _wrong(key, "a text", value)
 
 
 def _wrong(key: str, wanted: str, value):
-    raise UsageError(f"{key} must be {wanted}, got {clean(repr(value))[:80]}")
+    raise UsageError(f"{key} must be {wanted}, got {clean_name(repr(value))[:80]}")
 
 
 def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Verdict]:
@@ -123,6 +123,7 @@ def _with_reason(outcome: str, iteration: Iteration, rules: Rules, told: str) ->
     reasons = []
     if training.images == "unnamed":
         reasons.append("not said of which images")
+    totals |= {training.validated_on} - {0}
     if totals - {rules.validation_images}:
         reasons.append(f"not the {rules.validation_images:,} test images")
     if rules.counts != "best" and training.announced > training.epochs and training.first_epoch == 1:

@@ -29,7 +29,6 @@ SHAPE = re.compile(
     r"[\[(]\s*((?:-?\d{1,7}|None|\?)(?:\s*,\s*(?:-?\d{1,7}|None|\?)){0,5}|\[[^\[\]]{1,60}\])\s*,?\s*[\])]"
 )
 COUNT = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d{1,12})(?:\.0+)?(?![\w.,]*\w)")
-ROUNDED = re.compile(r"(\d{1,7}(?:\.\d{1,6})?)\s?([KkMm])\b")
 TOTAL = re.compile(r"\btotal\s+(?:number\s+of\s+)?(?:params?|parameters)\b(?!\s*size)", re.I)
 PARAMS = re.compile(r"\bparam(?:eter)?s?\b", re.I)
 NOT_COUNTED = re.compile(r"non-?\s?trainable|size|\bMB\b|estimated|mult-adds|learning|hyper", re.I)
@@ -42,6 +41,7 @@ BEFORE = re.compile(
     re.I,
 )
 MAX_ROWS = 600
+MAX_TABLES = 60  # of one cell
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,15 @@ class Table:
 
 
 def find_tables(lines: list[Line]) -> list[Table]:
-    """The summary tables in what one cell printed."""
+    """The summary tables in what one cell printed, the first MAX_TABLES of them."""
     tables: list[Table] = []
     table, idle = None, 0
     for line in lines:
         if HEADER.search(line.text) and not (table and not table.rows):
             table, idle = Table(line), 0
             tables.append(table)
+            if len(tables) > MAX_TABLES:
+                break
             continue
         if table is None:
             continue
@@ -124,19 +126,30 @@ def _row(line: Line) -> Row | None:
     kernel_first = bool(re.match(r"\d+_", name)) and len(shapes) > 1
     rest = text[(shapes[-1] if kernel_first or len(shapes) > 1 else shapes[0]).end() :] if shapes else text
     numbers = list(COUNT.finditer(rest))
-    if not numbers and not shapes:
-        return None
     if shapes:
         parameters = (
-            int(numbers[0][1].replace(",", "")) if numbers and rest[: numbers[0].start()].strip(" |") == "" else 0
+            int(numbers[0][1].replace(",", "")) if numbers and not rest[: numbers[0].start()].strip(" |") else 0
         )
     else:
-        parameters = int(numbers[-1][1].replace(",", ""))
-        if not _kind(text):
-            return None
-        name = text
-    shape = _shape(shapes[1 if kernel_first else 0][1], text) if shapes else ()
+        return _listed(line, text)
+    shape = _shape(shapes[1 if kernel_first else 0][1])
     return Row(re.sub(r"[\s├─└│|]+", " ", name).strip()[:80], _kind(name), shape, parameters, line)
+
+
+def _listed(line: Line, text: str) -> Row | None:
+    """A line of Lightning's table: number, name, type, parameters in round figures."""
+    columns = [column.strip() for column in text.split("|")]
+    if (
+        len(columns) < 4
+        or not columns[0].isdecimal()
+        or not (number := re.match(r"([\d,.]{1,12})\s?([KM]?)", columns[3]))
+    ):
+        return None
+    name, size = f"{columns[1]} ({columns[2]})", number[1].replace(",", "").strip(".")
+    parameters = (
+        round(float(size) * {"": 1, "K": 1e3, "M": 1e6}[number[2]]) if re.fullmatch(r"\d+(\.\d+)?", size) else 0
+    )
+    return Row(name[:80], _kind(name), (), parameters, line)
 
 
 def _kind(name: str) -> str:
@@ -147,7 +160,7 @@ def _kind(name: str) -> str:
     return next((kind for kind, pattern in KINDS if pattern.search(word)), "")
 
 
-def _shape(text: str, row: str) -> tuple[int, ...]:
+def _shape(text: str) -> tuple[int, ...]:
     sizes = [int(part) for part in re.findall(r"\d{1,7}", text.replace("None", ""))]
     parts = text.strip("[]").split(",")
     if parts and parts[0].strip().lstrip("-") in ("None", "?", "1") and len(parts) > 1:
