@@ -48,10 +48,20 @@ def source_lines(document: Document, cell: Cell) -> list[Line]:
 def split(text: str) -> Iterator[tuple[int, str]]:
     """(line number, text) of all that is not blank; what is longer than LONGEST comes in pieces, cut at a blank."""
     for number, line in enumerate(text.split("\n"), 1):
-        for piece in OVERWRITTEN.split(line) if "\r" in line or "\x08" in line else (line,):
+        for piece in _drawn(line) if "\r" in line or "\x08" in line else (line,):
             while len(piece) > LONGEST:
                 at = piece.rfind(" ", LONGEST // 2, LONGEST) + 1 or LONGEST
                 yield number, piece[:at]
                 piece = piece[at:]
             if piece.strip():
                 yield number, piece
+
+
+def _drawn(line: str) -> Iterator[str]:
+    """The states of a line that wrote over itself; of those of a bar on its way only the first."""
+    on_its_way = False
+    for piece in OVERWRITTEN.split(line) if "\x08" in line else line.split("\r"):
+        unfinished = "%|" in piece and "100%|" not in piece and piece.rstrip().endswith("]")
+        if not (unfinished and on_its_way):
+            yield piece
+        on_its_way = unfinished

@@ -435,10 +435,12 @@ def _training(run: list[_Event], document: Document, code: Code | None) -> Train
     first, last = run[0].line, run[-1].line
     training = Training(document.name, first.cell, first)
     training.span = (first.cell, last.cell) if first.cell else (first.number, last.number)
+    begun: Counter = Counter()
     for event in run:
-        if event.kind == "bar":
-            is_test = event.form.startswith("test")
-            (training.test_iterations if is_test else training.iterations)[event.of] += 1
+        if event.kind == "bar" and event.form.startswith("test"):
+            training.test_iterations[event.of] += event.complete
+        elif event.kind == "bar":
+            (training.iterations if event.complete else begun)[event.of] += 1
         elif event.kind == "images":
             training.train_images[event.of] += 1
         elif event.kind == "split":
@@ -448,6 +450,7 @@ def _training(run: list[_Event], document: Document, code: Code | None) -> Train
             training.claims.append(event.accuracy)
         elif event.kind == "truncated":
             training.notes.append("the output is truncated, its beginning is not shown")
+    training.iterations = training.iterations or begun  # widgets show only how they begin
     _split_bars(training)
     training.train = [event.accuracy for event in run if event.kind == "train"]
     training.train_images += Counter(a.total for a in training.train if a.total)
@@ -545,11 +548,11 @@ def _one_an_epoch(events: list[_Event], run: list[_Event], training: Training) -
 
 def _count_epochs(training: Training, run: list[_Event]) -> None:
     numbers = list(dict.fromkeys(event.number for event in run if event.kind == "epoch"))
-    bars = sum(event.kind == "bar" and event.complete and not event.form.startswith("test") for event in run)
+    bars = any(event.kind == "bar" and event.complete and not event.form.startswith("test") for event in run)
     scores = max(len(training.accuracies), len(training.train) if training.train and not training.accuracies else 0)
     training.announced = max((event.of for event in run if event.kind == "epoch"), default=0)
     training.epochs = max(scores, len(numbers))
-    if not training.epochs and training.iterations and bars:
+    if not training.epochs and bars:
         training.epochs = max(training.iterations.values())
     if numbers and numbers[0] > 1 and len(numbers) > 1:
         training.first_epoch = numbers[0]
