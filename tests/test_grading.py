@@ -293,6 +293,8 @@ FORMS = {
     "the network's": ("Accuracy of the network on the 10000 test images: 99.42 %", 99.42, "test"),
     "brackets": ("Test Accuracy (%): [99.42]", 99.42, "test"),
     "a dictionary": ("{'test_loss': 0.02, 'test_acc': 0.9942}", 99.42, "test"),
+    "percent, then counts": ("Accuracy: 99.4% (9942/10000)", 99.42, "test"),
+    "validation beside test": ("val acc: 99.1%, test acc: 99.42%", 99.42, "test"),
     "no images": ("Accuracy: 99.42%", 99.42, "unnamed"),
 }
 
@@ -445,6 +447,37 @@ def test_two_forms_of_the_same_epochs_are_not_counted_twice():
     )
     training = logged(text)
     assert percents(training) == [99.41, 99.42, 99.43] and training.accuracies[0].total == 10_000
+
+
+def test_accuracies_of_classes_are_no_epochs():
+    classes = "".join(f"Accuracy of {n} : 9{n} %\nAccuracy for class: digit{n} is 98.{n} %\n" for n in range(10))
+    cells = code("t()", course_log([9930, 9935])), code("by_class()", classes + "    accuracy        0.99     10000\n")
+    training = only(notebook(*cells)).training
+    assert percents(training) == [99.3, 99.35] and percents_of(training.after) == [99.0]
+
+
+def test_the_number_of_epochs_is_no_heading():
+    text = f"Epochs: 15, batch size: 128\n{course_log([9930, 9935, 9941])}Total epochs: 15\nBest epoch: 12\n"
+    training = logged(text)
+    assert training.epochs == 3 and training.first_epoch == 1 and training.announced == 0
+    again = logged(f"Epoch 15\n{course_log([9930, 9935])}")  # a heading without an accuracy
+    assert again.epochs == 2 and again.first_epoch == 1
+
+
+def test_what_a_program_printed_counts_where_it_was_pasted():
+    iteration = only(f"Total params: 9,954\nTrainable params: 9,954\n{course_log([9930, 9942])}", "log.txt")
+    assert (str(iteration.parameters), iteration.parameters_from) == ("9,954", "print")
+    assert outcomes(iteration) == [PASS, PASS, PASS, NOT_SHOWN]
+
+
+def test_blocks_and_names_that_only_sound_like_a_layer():
+    layers = [
+        ("DepthwiseConv", (8, 26, 26), 0),
+        ("DenseBlock", (8, 26, 26), 0),
+        ("UpsamplingBilinear2d", (8, 28, 28), 0),
+    ]
+    iteration = only(notebook(code("s", torchsummary([*made.SEED_LAYERS[:1], *layers]))))
+    assert iteration.convolutions == 1 and not iteration.fully_connected
 
 
 def test_train_lines_are_not_test_lines():

@@ -13,7 +13,7 @@ from .lines import Line, output_lines, source_lines
 from .logs import PYTHON_ERROR, Accuracy, Training, find_claims, find_trainings
 from .reading import Document, Submission, cut
 from .source import CellCode, Code, Model, read_code, total_parameters
-from .tables import Count, Row, Table, find_counts, find_tables, pools_all, unlikely_rows, whole_map
+from .tables import PASTED, Count, Row, Table, find_counts, find_tables, pools_all, unlikely_rows, whole_map
 
 IMAGES = 60_000  # MNIST's training images
 TEST_IMAGES = 10_000
@@ -131,7 +131,9 @@ class _Reading:
             p.what.total.line.number for p in self.tables if p.what.total and p.what.total.line.cell == _cell_of(lines)
         }
         counts = [c for c in counts if not any(0 < c.line.number - total <= 3 for total in totals)]
-        (self.said if cell.kind == "text" else self.prints).extend(_Placed(_at(c.line), c) for c in counts)
+        for count in counts:
+            only_said = cell.kind == "text" and not PASTED.fullmatch(count.line.text[:80])
+            (self.said if only_said else self.prints).append(_Placed(_at(count.line), count))
         if cell.kind == "text":
             self.prose = find_claims(lines)
             return

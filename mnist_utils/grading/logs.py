@@ -27,12 +27,17 @@ CLAIMS = re.compile(
 )
 FINAL = re.compile(r"(?<![a-z])(final|overall)(?![a-z])", re.I)
 ON_IMAGES = re.compile(r"\s{1,3}(?:of|on)\s[^:=|\d]{0,40}(\d{4,6})?[^:=|\d]{0,40}", re.I)
+OF_A_CLASS = re.compile(
+    r"\s{1,3}(?:of|for)\s{1,3}(?:class|digit|label|\d\b)|\s{1,3}(?:of|for)\s{1,3}(?!the|net|model|test|train|val)['\"]?\w{1,14}['\"]?\s{0,9}[:=]",
+    re.I,
+)
 BETWEEN = re.compile(
     r"(?:\s{0,3}(?:\([^()\d]{0,14}\)|\[[^\[\]\d]{0,8}\]))?[\s:=\-–|>*_~'\"│┃%]{0,40}(?:(?:is|was|of|at|tensor)\b[\s(:=]{0,4})?[(\[]?\s{0,3}"
 )
 COUNTS = re.compile(
     r"(\d{1,6})(?:\.0)?\s{0,2}/\s{0,2}(\d{1,6})\b(?:\s{0,3}[(=,:\[]{0,2}\s{0,3}(\d{1,3}(?:\.\d{1,17})?)\s{0,2}%)?"
 )
+COUNTS_AFTER = re.compile(r"\s{0,3}[(\[]\s{0,2}(\d{1,6})\s{0,2}/\s{0,2}(\d{1,6})\s{0,2}[)\]]")
 NUMBER = re.compile(r"(\d{1,3}(?:\.\d{1,20})?|\.\d{1,20})(?![\d.]|e-?\d)\s{0,2}(%?)")
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]{0,400}\|\s{0,3}(\d{1,9})/(\d{1,9})\s{0,3}\[([^\]\n]{0,400})\]?")
 COUNTER = re.compile(r"(?<![\d.])(\d{1,7})it\s\[([^\]\n]{0,400})\]")
@@ -177,20 +182,30 @@ def _runs(events: list[_Event], prose: bool) -> list[list[_Event]]:
     """Events cut where the epochs begin anew, or a text begins a new section."""
     runs: list[list[_Event]] = [[]]
     last = lowest = None
-    has_score = False
     for event in events:
         anew = event.kind == "epoch" and last is not None and event.number < last and event.number <= lowest
         section = prose and runs[-1] and event.section != runs[-1][-1].section
         goes_on = event.kind == "epoch" and last is not None and event.number == last + 1
-        if has_score and (anew or (section and not goes_on)) and len(runs) < MAX_RUNS:
+        if (anew or (section and not goes_on)) and len(runs) < MAX_RUNS:
             runs.append([])
             last = lowest = None
-            has_score = False
         runs[-1].append(event)
-        has_score = has_score or event.kind in ("test", "train", "unnamed", "bar")
         if event.kind == "epoch":
             last, lowest = event.number, min(event.number, event.number if lowest is None else lowest)
-    return [run for run in runs if run]
+    return _merged([run for run in runs if run])
+
+
+def _merged(runs: list[list[_Event]]) -> list[list[_Event]]:
+    """What stands before the first accuracy or bar belongs to what follows, but for headings, which count nothing."""
+    kept: list[list[_Event]] = []
+    before: list[_Event] = []
+    for run in runs:
+        if any(event.kind in ("test", "train", "unnamed", "bar") for event in run):
+            kept.append(before + run)
+            before = []
+        else:
+            before += [event for event in run if event.kind != "epoch"]
+    return [*kept, before] if before else kept
 
 
 def _events(lines: list[Line], evaluates: bool, prose: bool) -> list[_Event]:
@@ -311,6 +326,8 @@ def _headings(line: Line, text: str, section: int) -> list[tuple[int, _Event]]:
         before = text[max(0, match.start() - 60) : match.start()]
         starts = match.start() < 60 and EPOCH_LEAD.match(before)
         named = re.search(r"[:=/\[]", match[0]) and not EPOCH_ASIDE.search(before)
+        if match[0][:6].lower() == "epochs" and not match[2]:  # how many there are, not which it is
+            continue
         if starts or named:
             found.append(
                 (match.start(), _Event("epoch", line, number=int(match[1]), of=int(match[2] or 0), section=section))
@@ -339,6 +356,8 @@ def _accuracies(line: Line, text: str, section: int, default: str = "", form: st
 def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] | None:
     """The number that belongs to a word for accuracy, where it ends, and the words between."""
     at, on = match.end(), ""
+    if OF_A_CLASS.match(text, at):
+        return None
     if images := ON_IMAGES.match(text, at):
         on, at = images[0], images.end()
     at = BETWEEN.match(text, at).end()
@@ -357,6 +376,9 @@ def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] 
         percent, decimals = 100 * percent, decimals - 2
     if percent > 100 or text[number.end() : number.end() + 1] == "/":
         return None
+    if (counts := COUNTS_AFTER.match(text, number.end())) and 50 <= int(counts[2]) >= int(counts[1]):
+        correct, total = int(counts[1]), int(counts[2])
+        return Accuracy(100 * correct / total, line, correct, total, 9), counts.end(), on
     return Accuracy(percent, line, decimals=decimals), number.end(), on
 
 
@@ -493,13 +515,18 @@ def _choose_series(training: Training, run: list[_Event], document: Document, co
         return
     longest = max(map(len, series.values()))
     usable = [events for events in series.values() if len(events) >= 0.8 * longest]
-    chosen = max(usable, key=lambda events: (bool(events[0].accuracy.total), len(events), _decimals(events)))
+    chosen = max(usable, key=_worth)
     chosen = _one_an_epoch(chosen, run, training)
     decimals = _decimals(chosen)
     training.accuracies = [_precise(event.accuracy, decimals) for event in chosen]
     counted = set(map(id, chosen))
     others = [events[0] for events in series.values() if len(events) == 1 and id(events[0]) not in counted]
     training.after += [event.accuracy for event in others if event.line.number > chosen[-1].line.number] + finals
+
+
+def _worth(events: list[_Event]) -> tuple:
+    """Counts before percentages, test images before validation images, then more epochs and more decimals."""
+    return bool(events[0].accuracy.total), "test" in events[0].form, len(events), _decimals(events)
 
 
 def _is_logged(events: list[_Event], headed: bool) -> bool:
@@ -575,5 +602,6 @@ def find_claims(lines: list[Line]) -> list[Accuracy]:
         said = [e.accuracy for e in _accuracies(line, text, 0, "claim") if e.kind in ("claim", "test", "final")]
         if not said and (match := SAID_BEFORE.search(text)) and not re.search(TRAIN, match[0], re.I):
             said = [Accuracy(float(match[1]), line, decimals=len(match[1].partition(".")[2]))]
+        said = [a for a in said if CLAIMS.search(text) or (a.percent, a.decimals) != (99.4, 1)]  # the assignment's own
         found += [a for a in said if 90 <= a.percent <= 100 and not re.search(r"train", a.line.text[:60], re.I)]
     return found

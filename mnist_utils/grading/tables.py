@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .lines import Line
 
 KINDS = (
-    ("fully connected", re.compile(r"linear|dense(?!net)", re.I)),
+    ("fully connected", re.compile(r"(?<!bi)linear|dense(?!net|block|ly)", re.I)),
     ("convolution", re.compile(r"conv(olution)?(2d|1d|3d|$|\W|_)|conv2d", re.I)),
     ("batch normalization", re.compile(r"batch_?norm", re.I)),
     ("dropout", re.compile(r"drop_?out", re.I)),
@@ -21,6 +21,7 @@ KINDS = (
     ("max pooling", re.compile(r"max_?pool", re.I)),
     ("flatten", re.compile(r"flatten", re.I)),
 )
+WEIGHTED = ("fully connected", "convolution")
 NOT_FULLY_CONNECTED = re.compile(r"Identity|NonDynamicallyQuantizable", re.I)
 HEADER = re.compile(
     r"layer\b.{0,120}param|param\s?#|\|\s*name\s*\|\s*type\s*\|\s*params|kernel shape.{0,40}params", re.I
@@ -29,6 +30,7 @@ SHAPE = re.compile(
     r"[\[(]\s*((?:-?\d{1,7}|None|\?)(?:\s*,\s*(?:-?\d{1,7}|None|\?)){0,5}|\[[^\[\]]{1,60}\])\s*,?\s*[\])]"
 )
 COUNT = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d{1,12})(?:\.0+)?(?![\w.,]*\w)")
+PASTED = re.compile(r"\s*(?:total|trainable) params:\s*[\d,]{3,15}\s*", re.I)
 TOTAL = re.compile(r"\btotal\s+(?:number\s+of\s+)?(?:params?|parameters)\b(?!\s*size)", re.I)
 PARAMS = re.compile(r"\bparam(?:eter)?s?\b", re.I)
 NOT_COUNTED = re.compile(r"non-?\s?trainable|size|\bMB\b|estimated|mult-adds|learning|hyper", re.I)
@@ -133,7 +135,9 @@ def _row(line: Line) -> Row | None:
     else:
         return _listed(line, text)
     shape = _shape(shapes[1 if kernel_first else 0][1])
-    return Row(re.sub(r"[\s├─└│|]+", " ", name).strip()[:80], _kind(name), shape, parameters, line)
+    kind = _kind(name)
+    kind = "" if kind in WEIGHTED and not parameters else kind  # a block of them, whose parts have rows of their own
+    return Row(re.sub(r"[\s├─└│|]+", " ", name).strip()[:80], kind, shape, parameters, line)
 
 
 def _listed(line: Line, text: str) -> Row | None:
