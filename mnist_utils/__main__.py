@@ -146,7 +146,7 @@ def grade(options) -> int:
     rules = grading.load_rules(options.rules)
     grades = grading.grade(options.submissions, rules, options.each, options.jobs, options.scheduler)
     print("\n\n".join(map(output.evidence, grades)) if options.evidence else output.terminal_table(grades))
-    written = {"csv": lambda: output.to_csv(grades)} | {"json": lambda: output.to_json(grades, rules)}
+    written = {"csv": lambda: output.to_csv(grades, rules)} | {"json": lambda: output.to_json(grades, rules)}
     for name, text in (written | {"html": lambda: output.to_html(grades, rules)}).items():
         path = getattr(options, name)
         try:

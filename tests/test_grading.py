@@ -273,6 +273,15 @@ def test_code_that_does_not_parse_is_searched_and_decides_nothing():
     assert "cell 1 [1], source line" in iteration.fully_connected[0].line.where
 
 
+def test_a_layer_that_the_code_has_and_the_table_lacks_is_for_a_person_to_look_at():
+    net = made.NET.replace("self.gap(self.conv3(x))", "self.fc(x)").replace(
+        "self.gap =", "self.fc = nn.Linear(1, 10) #"
+    )
+    cells = code(net), code(made.SUMMARY, torchsummary()), code(made.LOOP, course_log([9950]))
+    verdict = judge(only(notebook(*cells)))[3]
+    assert verdict.outcome == NOT_SHOWN and "in the code of Net, not in the table" in verdict.evidence
+
+
 def test_ipython_lines_are_passed_over():
     tree = parse("%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n")
     assert tree is not None and len(tree.body) == 6
@@ -732,6 +741,7 @@ def test_links_and_pipes_in_a_folder_are_refused(tmp_path):
     (result,) = grade([tmp_path / "s"])
     assert len(result.judged) == 1
     assert result.problems == ["b.ipynb: a link; links are not followed", "d.md: not a plain file"]
+    assert grade([tmp_path / "s" / "b.ipynb"])[0].outcome == PASS  # a link that a person names
 
 
 @pytest.mark.parametrize(
@@ -772,7 +782,7 @@ def test_nothing_a_stranger_wrote_gets_through(tmp_path):
     assert "<script" not in page and "<img" not in page and "<b>E" not in page and "&lt;script&gt;" in page
     shown = output.terminal_table([result]) + output.evidence(result)
     assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
-    (row,) = csv.DictReader(io.StringIO(output.to_csv([result])))
+    (row,) = csv.DictReader(io.StringIO(output.to_csv([result], FOURTH)))
     assert row["submission"].startswith("'=") and "http" not in page.replace("http-equiv", "")
 
 
@@ -826,19 +836,16 @@ def test_tags_take_linear_time(piece):
     assert only_text.cells and time.perf_counter() - began < 20
 
 
-@pytest.mark.parametrize(
-    "piece", ["(", "-", "a.", "not ", "f(", "1+", "[", "lambda:", "if x:\n", "{", "'''", "x=", "\\\n", "@"]
-)
-def test_source_that_is_meant_to_break_a_parser_does_not(piece, tmp_path):
+BREAKERS = ("(", "-", "a.", "not ", "f(", "1+", "[", "lambda:", "if x:\n", "{", "'''", "x=", "\\\n", "@", "f'{", "*")
+
+
+def test_source_that_is_meant_to_break_a_parser_does_not(tmp_path):
     """In a process of its own: a parser that runs out of stack takes its process with it."""
-    data = notebook(code(piece * (90_000 // len(piece)) + "1", course_log([9950])))
-    (tmp_path / "a.ipynb").write_bytes(data)
-    said = subprocess.run(
-        [sys.executable, "-m", "mnist_utils", "grade", str(tmp_path / "a.ipynb")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    cells = [code(piece * (90_000 // len(piece)) + "1") for piece in BREAKERS]
+    path = tmp_path / "a.ipynb"
+    path.write_bytes(notebook(*cells, code("t()", course_log([9950]))))
+    words = [sys.executable, "-m", "mnist_utils", "grade", str(path)]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert said.returncode == 1 and "99.50%" in said.stdout, said.stderr[-300:]
 
 
@@ -919,6 +926,14 @@ def test_our_reports_grade_as_they_judge_themselves(folder, form):
     assert [accuracy.correct for accuracy in iteration.training.accuracies] == correct
     assert iteration.training.epochs == len(correct) and iteration.batch_size == record["parameters"]["batch_size"]
     assert result.problems == []
+
+
+def test_the_readme_shows_what_the_command_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    section = (ROOT / "README.md").read_text().partition("## Grading")[2]
+    (command,) = [line for line in section.splitlines() if line.startswith("python -m mnist_utils grade reports/")]
+    assert main(command.split()[3:]) == 1
+    assert f"```\n{capsys.readouterr().out}```" in section
 
 
 def test_there_are_reports_to_grade():

@@ -129,7 +129,7 @@ def hold(name: str, data: bytes) -> None:
             assert grade.outcome in (PASS, FAIL, NOT_SHOWN) and (grade.judged or grade.problems)
             shown = output.terminal_table([grade]) + output.evidence(grade)
             assert not any(ord(letter) < 32 and letter != "\n" for letter in shown) and "\x1b" not in shown
-            shown.encode(), output.to_csv([grade]).encode()
+            shown.encode(), output.to_csv([grade], rules).encode()
             json.loads(output.to_json([grade], rules))
             page = output.to_html([grade], rules)
             assert "<script" not in page.lower() and page.encode()

@@ -19,7 +19,6 @@ IMAGES = 60_000  # MNIST's training images
 TEST_IMAGES = 10_000
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
-SAYS_LINEAR = re.compile(r"Linear|Dense")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class Iteration:
 
     @property
     def name(self) -> str:
-        return f"{self.document}, {self.model}" if self.model else self.document
+        place = f"cell {self.line.cell}" if self.line.cell else f"line {self.line.number}" if self.line.text else ""
+        return ", ".join(part for part in (self.document, place, self.model) if part)
 
 
 def find_iterations(submission: Submission) -> list[Iteration]:
@@ -277,7 +277,7 @@ class _Reading:
             if not (iteration.table and iteration.table.of("fully connected")):
                 what = f"{cut(layer.line.text.strip(), 80)} in the code of {model.name}"
                 what += ", not in the table" if iteration.table else ""
-                iteration.fully_connected.append(Found(what, layer.line))
+                iteration.fully_connected.append(Found(what, layer.line, shown=not iteration.table))
         iteration.fully_connected += [
             Found("a functional linear layer in the code", x) for m in models for x in m.products
         ]

@@ -44,7 +44,6 @@ COUNTER = re.compile(r"(?<![\d.])(\d{1,7})it\s\[([^\]\n]{0,400})\]")
 KERAS_BAR = re.compile(r"(?<!\d)(\d{1,6})/(\d{1,6})\s\[[=>.]{10,60}\]|(?<!\d)(\d{1,6})/(\d{1,6})\s[━╸╺ ]{10,60}")
 KERAS_TEST = re.compile(r"(?<!\d)(?:10000/10000|313/313)\s[\[━]")
 WIDGET = re.compile(r"(?:Float|Int)Progress\(([^)]{0,200})\)")
-BATCH_ID = re.compile(r"batch(?:_?id|_?idx)?\s{0,2}[=:]\s{0,2}(\d{1,6})", re.I)
 EPOCH = re.compile(
     r"(?<![a-z])epochs?(?:\s{0,3}(?:no\.?|number|#|id))?\s{0,4}[:=\-#(\[]{0,3}\s{0,4}(\d{1,4})(?![\d.%]|\w)(?:\s{0,3}(?:/|of)\s{0,3}(\d{1,4}))?",
     re.I,
@@ -75,7 +74,6 @@ class Accuracy:
     correct: int | None = None
     total: int | None = None
     decimals: int = 2
-    epoch: int = 0  # as printed; the position counts where it is not
 
     @property
     def half(self) -> float:

@@ -59,7 +59,7 @@ def evidence(grade: Grade) -> str:
     return "\n".join(lines)
 
 
-def _facts(grade: Grade, judged: Judged | None) -> dict:
+def _facts(grade: Grade, judged: Judged | None, target: float = 100.0) -> dict:
     """One row, in the order of COLUMNS; "" where something is not shown."""
     row = dict.fromkeys(COLUMNS, "") | dict(
         submission=grade.name, outcome=grade.outcome, problems="; ".join(grade.problems)
@@ -77,7 +77,7 @@ def _facts(grade: Grade, judged: Judged | None) -> dict:
         last = training.last or (training.after[-1] if training.after else None)
         row |= dict(last=_percent(last), best=_percent(training.best), best_epoch=training.best_epoch or "")
         row |= dict(last_five=" ".join(map(_percent, training.accuracies[-LAST:])), epochs=training.epochs or "")
-        row |= dict(at_target=_at_target(training, 99.4))
+        row |= dict(at_target=_at_target(training, target))
     return row
 
 
@@ -99,14 +99,16 @@ def _at_target(training, target: float) -> str:
     return " ".join(str(n) for n, a in enumerate(training.accuracies, 1) if a.percent >= target - 1e-6)
 
 
-def to_csv(grades: list[Grade]) -> str:
+def to_csv(grades: list[Grade], rules: Rules) -> str:
     """One line an iteration, the best of each submission first; text that a spreadsheet would calculate is quoted."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for grade in grades:
         for judged in sorted(grade.judged, key=lambda j: j.rank) or [None]:
-            table.writerow({key: _inert(value) for key, value in _facts(grade, judged).items()})
+            table.writerow(
+                {key: _inert(value) for key, value in _facts(grade, judged, float(100 * rules.target)).items()}
+            )
     return text.getvalue()
 
 

@@ -177,14 +177,14 @@ def _size(cells: Iterable[Cell]) -> int:
 
 
 def _files(source: Source, problems: list[str], budget: _Budget) -> Iterator[tuple[str, bytes]]:
-    path = Path(source.path)
+    path = Path(source.path).resolve()  # what a person names may be a link, what lies in it may not
     if path.is_dir():
         yield from _folder_files(path, problems, budget)
     elif path.suffix.lower() == ".zip":
         with path.open("rb") as file:
             yield from _zip_files(file, path.stat().st_size, "", source.inside, problems, budget, 1)
     else:
-        yield path.name, _read_file(path, budget)
+        yield Path(source.path).name or path.name, _read_file(path, budget)
 
 
 def _folder_files(root: Path, problems: list[str], budget: _Budget) -> Iterator[tuple[str, bytes]]:
@@ -231,7 +231,8 @@ def _zip_files(
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             name = info.filename
             suffix, parts = PurePosixPath(name).suffix.lower(), name.split("/")
-            if info.is_dir() or not name.startswith(inside) or suffix not in {*FORMS, ".zip"}:
+            belongs = name.startswith(inside) if inside.endswith("/") else inside in ("", name)
+            if info.is_dir() or not belongs or suffix not in {*FORMS, ".zip"}:
                 continue
             if any(_passed_over(part) for part in parts):
                 continue
