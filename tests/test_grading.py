@@ -160,6 +160,21 @@ def test_summary_tables(table, total):
     assert not iteration.fully_connected and outcomes(iteration)[1::2] == [PASS, PASS] and not iteration.flags
 
 
+def test_torchinfo_with_more_columns():
+    rows = ["Layer (type:depth-idx)   Input Shape   Output Shape   Param #   Kernel Shape   Mult-Adds", "=" * 60]
+    rows += ["Net                      [1, 1, 28, 28]    [1, 10]           --        --      --"]
+    rows += ["├─Conv2d: 1-1            [1, 1, 28, 28]    [1, 8, 26, 26]    80        [3, 3]  54,080"]
+    rows += ["├─BatchNorm2d: 1-2       [1, 8, 26, 26]    [1, 8, 26, 26]    16        --      16"]
+    rows += ["├─Conv2d: 1-3            [1, 8, 26, 26]    [1, 10, 1, 1]     54,090    [26, 26]  54,090"]
+    table = "\n".join([*rows, "=" * 60, "Total params: 54,186", ""])
+    iteration = only(notebook(code("summary", table)))
+    assert [row.shape for row in iteration.table.rows[-3:]] == [(8, 26, 26), (8, 26, 26), (10, 1, 1)]
+    assert iteration.table.sum == iteration.parameters.low == 54_186
+    assert [found.what for found in iteration.fully_connected] == [
+        "Conv2d: 1-3, a convolution over its whole 26x26 map"
+    ]
+
+
 def test_torchsummary_x_and_lightning_tables():
     lightning = "  | Name  | Type   | Params\n-----\n0 | conv1 | Conv2d | 80\n1 | fc | Linear | 9.8 K\n-----\n"
     lightning += "9.9 K     Trainable params\n0         Non-trainable params\n9.9 K     Total params\n"
@@ -418,6 +433,13 @@ def test_bars_of_test_images_say_so_or_stand_between_longer_ones():
     assert silent.iterations == {469: 3} and silent.test_iterations == {79: 3}
 
 
+def test_bars_without_their_bar():
+    line = "Train loss=0.0085 batch_id=468 Accuracy=98.92: 100% 469/469 [00:12<00:00, 38.89it/s]\n"
+    training = logged("".join(f"Epoch {n}\n{line}Test set: Accuracy: 994{n}/10000 (99.4{n}%)\n\n" for n in (1, 2)))
+    assert percents(training) == [99.41, 99.42] and training.iterations == {469: 2}
+    assert percents_of(training.train) == [98.92, 98.92]
+
+
 def test_a_bar_that_is_drawn_again_at_its_end_is_one_epoch():
     ends = (
         "Epoch {}: 100%|██████████| 469/469 [00:10<00:00, 45it/s, loss=0.02, v_num=0, val_acc=0.99{}, train_acc=0.98]"
@@ -622,6 +644,11 @@ FLAGS = [
 def test_flags_for_a_human_eye(cells, flag):
     (iteration,) = iterations(notebook(*cells))
     assert any(flag in said for said in iteration.flags), iteration.flags
+
+
+def test_cells_whose_count_colab_did_not_keep_are_not_said_to_be_never_run():
+    cells = code("import torch", execution_count=0), code("t()", course_log([9942]), execution_count=4)
+    assert only(notebook(*cells)).flags == []
 
 
 def test_what_was_stopped_or_cut_off_is_not_passed():

@@ -338,11 +338,11 @@ class _Reading:
                 "cells were not run in their order: " + ", ".join(f"[{b}] stands after [{a}]" for a, b in falls[:4])
             )
         idle = [
-            cell for cell in cells if not cell.count and not cell.output and counts and _does_something(cell.source)
+            cell for cell in cells if cell.count is None and not cell.output and counts and _does_something(cell.source)
         ]
         if idle and len(counts) > len(idle):
             flags.append(f"never run: cell {', '.join(str(cell.number) for cell in idle[:6])}")
-        stale = [cell for cell in cells if not cell.count and cell.output and counts]
+        stale = [cell for cell in cells if cell.count is None and cell.output and counts]
         if stale and len(counts) >= len(stale):
             flags.append(
                 f"outputs without an execution count: cell {', '.join(str(cell.number) for cell in stale[:6])}"

@@ -113,7 +113,7 @@ class _Cells:
     def _finish(self) -> None:
         pieces = {name: "".join(texts) for name, texts in self.pieces.items()}
         prompt = PROMPT.search(pieces.get("prompt", ""))
-        count = int(prompt[1]) if prompt and prompt[1].isdecimal() and int(prompt[1]) else None
+        count = int(prompt[1]) if prompt and prompt[1].isdecimal() else None
         code = pieces["kind"] == "code" or bool(prompt)
         said = pieces.get("error", "").strip()
         self.pieces, self.pre = {}, 0

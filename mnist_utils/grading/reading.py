@@ -44,6 +44,7 @@ class Cell:
     """One cell, numbered from 1 as it stands; a text is a single cell.
 
     `kind` is "code", "markdown" or "text"; `output` what was printed, or the whole of a text.
+    `count` is the execution count, None where there is none and 0 where Colab did not keep it.
     """
 
     number: int
@@ -351,7 +352,7 @@ def _notebook_cell(number: int, cell: dict) -> Cell:
     errors = [output for output in outputs if output.get("output_type") in ("error", "pyerr")]
     said = "; ".join(f"{_text(e.get('ename'))}: {_text(e.get('evalue'))}".strip(": ") or "an error" for e in errors)
     count = cell.get("execution_count", cell.get("prompt_number"))
-    count = count if isinstance(count, int) and not isinstance(count, bool) and 0 < count < 10**9 else None
+    count = count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9 else None
     return Cell(number, "code", clean(source), clean(_joined(outputs)), count, cut(clean(said), 300))
 
 

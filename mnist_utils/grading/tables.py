@@ -93,10 +93,10 @@ class Table:
 def find_tables(lines: list[Line]) -> list[Table]:
     """The summary tables in what one cell printed, the first MAX_TABLES of them."""
     tables: list[Table] = []
-    table, idle = None, 0
+    table, idle, output = None, 0, 0
     for line in lines:
         if HEADER.search(line.text) and not (table and not table.rows):
-            table, idle = Table(line), 0
+            table, idle, output = Table(line), 0, _output_column(line.text)
             tables.append(table)
             if len(tables) > MAX_TABLES:
                 break
@@ -106,7 +106,7 @@ def find_tables(lines: list[Line]) -> list[Table]:
         if TOTAL.search(line.text) or (table.rows and PARAMS.search(line.text) and re.search("total", line.text, re.I)):
             table.total, table = _count_on(line), None
             continue
-        row = _row(line)
+        row = _row(line, output)
         if row and len(table.rows) < MAX_ROWS:
             table.rows.append(row)
         idle = 0 if row else idle + 1
@@ -115,29 +115,29 @@ def find_tables(lines: list[Line]) -> list[Table]:
     return [_leaves(table) for table in tables if table.rows]
 
 
-def _row(line: Line) -> Row | None:
-    """A layer's line: a name that has letters, and at its end a number or "--"."""
+def _row(line: Line, output: int) -> Row | None:
+    """A layer's line: a name that has letters, shapes, of which the one numbered `output` counts, and a number."""
     text = line.text.replace("│", "|").replace("┃", "|") if line.text[:1] in "│┃" else line.text
     text = text.strip("| \t\xa0")
-    shapes = [
-        match for match in SHAPE.finditer(text) if "," in match[1] or match[1].startswith("[") or "None" in match[1]
-    ]
-    name = text[: shapes[0].start()] if shapes else re.split(r"\s{2,}|\|", text, maxsplit=1)[0]
-    if not re.search("[A-Za-z]{2}", name if shapes else text) or len(name) > 120:
-        return None
-    kernel_first = bool(re.match(r"\d+_", name)) and len(shapes) > 1
-    rest = text[(shapes[-1] if kernel_first or len(shapes) > 1 else shapes[0]).end() :] if shapes else text
-    numbers = list(COUNT.finditer(rest))
-    if shapes:
-        parameters = (
-            int(numbers[0][1].replace(",", "")) if numbers and not rest[: numbers[0].start()].strip(" |") else 0
-        )
-    else:
+    shapes = [m for m in SHAPE.finditer(text) if "," in m[1] or m[1].startswith("[") or "None" in m[1]]
+    if not shapes:
         return _listed(line, text)
-    shape = _shape(shapes[1 if kernel_first else 0][1])
+    name = text[: shapes[0].start()]
+    if not re.search("[A-Za-z]{2}", name) or len(name) > 120:
+        return None
+    after = (COUNT.match(text[shape.end() :].lstrip(" |\t")) for shape in shapes[output:] or shapes)
+    number = next((match for match in after if match), None)
+    parameters = int(number[1].replace(",", "")) if number else 0
     kind = _kind(name)
     kind = "" if kind in WEIGHTED and not parameters else kind  # a block of them, whose parts have rows of their own
+    shape = _shape(shapes[min(output, len(shapes) - 1)][1])
     return Row(re.sub(r"[\s├─└│|]+", " ", name).strip()[:80], kind, shape, parameters, line)
+
+
+def _output_column(header: str) -> int:
+    """Which of the columns of shapes is the output's."""
+    columns = [match[1].lower() for match in re.finditer(r"([a-z]{2,12})\s(?:shape|size)", header[:400], re.I)]
+    return columns.index("output") if "output" in columns else 0
 
 
 def _listed(line: Line, text: str) -> Row | None:
@@ -234,11 +234,11 @@ def unlikely_rows(table: Table) -> list[str]:
 
 
 def _is_kernel(weights: int, channels: int) -> bool:
-    """Whether so many weights an output are a kernel of up to 15 x 15 over some of the channels."""
+    """Whether so many weights an output are a kernel of up to 28 x 28 over some of the channels."""
     return any(weights % area == 0 and channels % (weights // area) == 0 for area in _AREAS if weights // area)
 
 
-_AREAS = sorted({a * b for a in range(1, 16) for b in range(1, 16)})
+_AREAS = sorted({a * b for a in range(1, 29) for b in range(1, 29)})
 
 
 def find_counts(lines: list[Line]) -> list[Count]:
