@@ -18,6 +18,8 @@ from .tables import PASTED, Count, Row, Table, find_counts, find_tables, pools_a
 IMAGES = 60_000  # MNIST's training images
 TEST_IMAGES = 10_000
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
+MAX_TRAININGS = 200  # of one file
+MAX_PLACED = 2_000  # tables, prints or claims of one file
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 
 
@@ -71,10 +73,13 @@ def find_iterations(submission: Submission) -> list[Iteration]:
         if document.form != "python":
             found += _Reading(document, helpers).iterations()
     kept: list[Iteration] = []
+    known: dict[tuple, list[Iteration]] = {}
     for iteration in found:
-        twin = next((other for other in kept if _is_same(other, iteration)), None)
+        alike = known.setdefault(_series(iteration), [])
+        twin = next((other for other in alike[:MAX_TRAININGS] if _is_same(other, iteration)), None)
         if twin is None:
             kept.append(iteration)
+            alike.append(iteration)
         else:
             twin.flags.append(f"the same log stands in {iteration.document}")
     trained = [iteration for iteration in kept if iteration.training]
@@ -82,12 +87,15 @@ def find_iterations(submission: Submission) -> list[Iteration]:
     return [i for i in kept if i.training or not documents or (i.table and i.document not in documents)]
 
 
+def _series(iteration: Iteration) -> tuple[float, ...]:
+    return tuple(a.percent for a in iteration.training.accuracies) if iteration.training else ()
+
+
 def _is_same(one: Iteration, other: Iteration) -> bool:
     if one.document == other.document or not (one.training and other.training):
         return False
-    series = [[a.percent for a in i.training.accuracies] for i in (one, other)]
     same_model = one.parameters is None or other.parameters is None or one.parameters.low == other.parameters.low
-    return len(series[0]) > 1 and series[0] == series[1] and same_model
+    return len(_series(one)) > 1 and _series(one) == _series(other) and same_model
 
 
 @dataclass
@@ -112,7 +120,12 @@ class _Reading:
         self.prose: list[Accuracy] = []  # what a text says that has no log
         for cell in document.cells:
             self._cell(cell)
-        self.trainings = find_trainings(document, self.code)
+        found = find_trainings(document, self.code)
+        self.trainings = found[:MAX_TRAININGS]
+        if len(found) > MAX_TRAININGS:
+            self.trainings[0].notes.append(f"{len(found)} trainings, of which the first {MAX_TRAININGS} are judged")
+        for things in (self.tables, self.prints, self.said, self.claims):
+            del things[MAX_PLACED:]
 
     def _cell(self, cell) -> None:
         lines = output_lines(self.document, cell)

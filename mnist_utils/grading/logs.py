@@ -600,6 +600,8 @@ def find_claims(lines: list[Line]) -> list[Accuracy]:
         said = [e.accuracy for e in _accuracies(line, text, 0, "claim") if e.kind in ("claim", "test", "final")]
         if not said and (match := SAID_BEFORE.search(text)) and not re.search(TRAIN, match[0], re.I):
             said = [Accuracy(float(match[1]), line, decimals=len(match[1].partition(".")[2]))]
-        said = [a for a in said if CLAIMS.search(text) or (a.percent, a.decimals) != (99.4, 1)]  # the assignment's own
-        found += [a for a in said if 90 <= a.percent <= 100 and not re.search(r"train", a.line.text[:60], re.I)]
+        reached = bool(CLAIMS.search(text))
+        said = [a for a in said if reached or (a.percent, a.decimals) != (99.4, 1)]  # the assignment's own
+        if not re.search(TRAIN, text[:60], re.I):
+            found += [a for a in said if 90 <= a.percent <= 100]
     return found
