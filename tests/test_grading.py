@@ -314,6 +314,8 @@ FORMS = {
     "fraction": ("val_accuracy: 0.9942", 99.42, "test"),
     "short words": ("Epoch 1 | Train Acc: 98.90% | Val Acc: 99.42% | Best Val Acc: 99.46%", 99.42, "test"),
     "after training's": ("Epoch 1: train acc 98.9, test acc 99.42", 99.42, "test"),
+    "said in brackets": ("Accuracy (test): 99.42%", 99.42, "test"),
+    "said on the line above": ("Test Error: \n Accuracy: 99.42%, Avg loss: 0.021", 99.42, "test"),
     "the network's": ("Accuracy of the network on the 10000 test images: 99.42 %", 99.42, "test"),
     "brackets": ("Test Accuracy (%): [99.42]", 99.42, "test"),
     "a dictionary": ("{'test_loss': 0.02, 'test_acc': 0.9942}", 99.42, "test"),
@@ -368,6 +370,8 @@ def test_keras_that_evaluates_only_at_the_end():
     training = iteration.training
     assert training.epochs == 2 and not training.accuracies and percents_of(training.after) == [99.41]
     assert outcomes(iteration)[0] == PASS and "measured after training" in judge(iteration)[0].evidence
+    one = only(notebook(code("model.fit(x, y)", log + "Test loss: 0.03\nTest accuracy: 0.9941\n")))
+    assert one.training.epochs == 2 and percents_of(one.training.after) == [99.41] and outcomes(one)[0] == PASS
 
 
 @pytest.mark.parametrize(

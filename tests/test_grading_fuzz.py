@@ -26,7 +26,7 @@ from mnist_utils.notebooks import UsageError
 LIMIT = 5.0  # seconds for an example of some kilobytes, on a busy machine
 LONG = __name__ == "__main__"
 FUZZ = settings(
-    max_examples=150 if LONG else 40, derandomize=not LONG, deadline=None, database=None, print_blob=True,
+    max_examples=150 if LONG else 30, derandomize=not LONG, deadline=None, database=None, print_blob=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 EXAMPLES = {"total": 0}

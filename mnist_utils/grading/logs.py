@@ -353,12 +353,13 @@ def _accuracies(line: Line, text: str, section: int, default: str = "", form: st
 
 def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] | None:
     """The number that belongs to a word for accuracy, where it ends, and the words between."""
-    at, on = match.end(), ""
+    at = match.end()
     if OF_A_CLASS.match(text, at):
         return None
     if images := ON_IMAGES.match(text, at):
-        on, at = images[0], images.end()
+        at = images.end()
     at = BETWEEN.match(text, at).end()
+    on = text[match.end() : at]
     if counts := COUNTS.match(text, at):
         correct, total = int(counts[1]), int(counts[2])
         if 0 < total and correct <= total and total >= 50:
@@ -476,6 +477,8 @@ def _training(run: list[_Event], document: Document, code: Code | None) -> Train
     training.train_images += Counter(a.total for a in training.train if a.total)
     _choose_series(training, run, document, code)
     _count_epochs(training, run)
+    if len(training.accuracies) == 1 < training.epochs:  # tested once, after the last epoch
+        training.after, training.accuracies = training.accuracies + training.after, []
     return training
 
 

@@ -8,6 +8,7 @@ All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is giv
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from fractions import Fraction
@@ -181,13 +182,18 @@ def _plain(value):
 
 def to_html(grades: list[Grade], rules: Rules) -> str:
     """The page: a row a submission, and below it the evidence, folded away."""
+    css = (TEMPLATES / "report" / "static" / "report.css").read_text(encoding="utf-8")
+    counts = {outcome: sum(grade.outcome == outcome for grade in grades) for outcome in (PASS, FAIL, NOT_SHOWN)}
+    return _template().render(grades=grades, rules=rules, css=css, counts=counts)
+
+
+@functools.cache
+def _template():
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES / "grades"), autoescape=True, trim_blocks=True)
-    environment.globals |= dict(facts=_facts, percent=_percent, cut=cut, str=str)
-    css = (TEMPLATES / "report" / "static" / "report.css").read_text(encoding="utf-8")
-    counts = {outcome: sum(grade.outcome == outcome for grade in grades) for outcome in (PASS, FAIL, NOT_SHOWN)}
-    return environment.get_template("grades.html.j2").render(grades=grades, rules=rules, css=css, counts=counts)
+    environment.globals |= dict(facts=_facts, percent=_percent, cut=cut)
+    return environment.get_template("grades.html.j2")
 
 
 def write(path: Path, text: str) -> None:
