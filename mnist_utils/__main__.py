@@ -1,9 +1,12 @@
-"""The command line, `python -m mnist_utils run | report | search | list | bench | grade`; each opens its room."""
+"""The command line, `python -m mnist_utils --help`; each command opens its own room."""
 
 import argparse
 import json
+import os
+import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 LOCAL = Path("reports/local")
@@ -23,11 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read along has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def run(options) -> int:
     """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
-    from . import assignment, batch, execute, notebooks
+    from . import assignment, batch, cluster, execute, notebooks
 
     names, given, seeds = options.notebooks, {}, options.seeds
     if options.batch:
@@ -39,12 +45,14 @@ def run(options) -> int:
         raise notebooks.UsageError("give --seed for one run or --seeds for several, not both")
     paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
     seeds = None if seeds is None else batch.parse_seeds(seeds)
+    url = cluster.check_address(options.copy_to) if options.copy_to else ""
     count = len(batch.plan(paths, given, seeds, options.out))
     workers = min(count, batch.auto_workers(options.per_device) if options.jobs == "auto" else options.jobs)
     jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
+    jobs = [replace(job, url=url) for job in jobs]
     if options.dry_run:
         return _show_plan(jobs, workers)
-    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler:
+    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or url:
         return _run_batch(jobs, workers, options)
     job = jobs[0]
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
@@ -66,8 +74,10 @@ def _show_plan(jobs: list, workers: int) -> int:
 def _run_batch(jobs: list, workers: int, options) -> int:
     from . import batch
 
-    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, options.scheduler)
+    where = dict(scheduler=options.scheduler, resources=options.resources)
+    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, **where)
     bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
+    print(batch.format_summary(list(zip(jobs, records))))
     print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
     if bad:
         print("\n".join(["not completed:", *bad, "the same command goes on with these"]))
@@ -83,6 +93,18 @@ def list_notebooks(options) -> int:
         for p in notebooks.read_parameters(path).values():
             choices = f" (one of {', '.join(map(str, p.choices))})" if p.choices else ""
             print(f"  {p.name:<20} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
+    return 0
+
+
+def repository(options) -> int:
+    """Put another owner/name into every link to the repository, or print the one it has."""
+    from . import repository as room
+
+    if options.name:
+        for path in room.rename(options.name):
+            print(path)
+    else:
+        print(room.current())
     return 0
 
 
@@ -116,6 +138,7 @@ def search(options) -> int:
 def bench(options) -> int:
     """Measure speed, or pair accuracies, or show a saved measurement again."""
     from . import bench as room
+    from . import throughput
     from .data import DataError
     from .notebooks import UsageError
 
@@ -125,13 +148,23 @@ def bench(options) -> int:
             result = json.loads(options.show.read_text(encoding="utf-8"))
         elif options.paired:
             result = room.paired(seeds, mirror=options.mirror, **where)
+        elif options.batch:
+            result = throughput.throughput(options.batch, options.epochs, mirror=options.mirror, **where)
+        elif options.scheduling:
+            result = throughput.scheduling()
         elif options.to:
             result = room.time_to(options.to, seeds, device=options.device, **where)
         else:
             result = room.run_bench(mirror=options.mirror, device=options.device, repeats=options.repeats, **where)
     except (DataError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    show = room.format_paired if "accuracies" in result else room.format_bench if "loop" in result else json.dumps
+    shows = {
+        "accuracies": room.format_paired,
+        "loop": room.format_bench,
+        "parts": throughput.format_throughput,
+        "dask": throughput.format_scheduling,
+    }
+    show = next((show for key, show in shows.items() if key in result), json.dumps)
     print(json.dumps(result, indent=1) if options.json else show(result))
     return 0
 
@@ -180,6 +213,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
     command.add_argument("--per-device", type=_count, default=1, metavar="N", help="with --jobs auto: runs a GPU (1)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster instead, as in tcp://host:8786")
+    command.add_argument(
+        "--resources",
+        type=_resources,
+        metavar="LIST",
+        help="what each run takes of a cluster's worker, as in GPU=1",
+    )
+    command.add_argument(
+        "--copy-to", metavar="URL", help="of several runs, copy notebook and record there too, as in s3://bucket/runs"
+    )
     command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
     command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")
@@ -195,11 +237,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a saved measurement")
     command.add_argument("--repeats", type=_count, default=5, metavar="N", help="turns of each contender (5)")
     command.add_argument("--paired", action="store_true", help="holdout accuracy before and after tuning, seed by seed")
+    command.add_argument("--batch", type=_count, metavar="N", help="N runs of 01, bare against through papermill")
+    command.add_argument("--epochs", type=_count, default=5, metavar="N", help="epochs of each run of --batch (5)")
+    command.add_argument("--scheduling", action="store_true", help="what Dask adds to jobs that do nothing")
     command.add_argument("--to", type=float, metavar="ACCURACY", help="seconds to this test accuracy, as in 0.994")
     command.add_argument("--seeds", type=_count, default=10, metavar="N", help="seeds of --paired and --to (10)")
     command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
+
+    command = commands.add_parser("repository", help="change the repository's owner and name in every badge and link")
+    command.set_defaults(command=repository)
+    command.add_argument(
+        "name", nargs="?", metavar="OWNER/NAME", help="as on GitHub; without one, show the present one"
+    )
 
     command = commands.add_parser("report", help="rebuild tables and plots over all seeds from the records")
     command.set_defaults(command=report)
@@ -233,6 +284,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workers(text: str):
     return text if text == "auto" else _count(text)
+
+
+def _resources(text: str) -> dict[str, float]:
+    found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
+    if ",".join(f"{name}={amount}" for name, amount in found) != text:
+        raise argparse.ArgumentTypeError(f"names and amounts as in GPU=1 or GPU=0.5,memory=2, got {text!r}")
+    return {name: float(amount) for name, amount in found}
 
 
 def _count(text: str) -> int:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from . import cluster
 from .execute import fingerprint, is_running, run_folder
 from .notebooks import UsageError, check_values, read_parameters
 from .records import RecordError, RunRecord, atomic_write
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 GRACE = 15.0  # seconds that a run has to end by itself when it is told to
-RETRIES = 3  # of a job whose worker is lost
 ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
 BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 
@@ -41,13 +42,15 @@ BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 class Job:
     """One run to be made: a notebook, the values its parameters are given, and where runs go.
 
-    `variant` names the values in which jobs of the same notebook and seed differ; empty where there is one only.
+    `variant` names the values in which jobs of the same notebook and seed differ; empty where there is one only. `url`
+    is where notebook and record are copied to as well, if anywhere.
     """
 
     path: Path
     values: dict
     out: Path
     variant: str = ""
+    url: str = ""
 
     @property
     def folder(self) -> Path:
@@ -66,13 +69,27 @@ class Job:
                 places[name] = str(Path(value).resolve())
         return replace(self, path=self.path.resolve(), out=self.out.resolve(), values=self.values | places)
 
+    @property
+    def address(self) -> str:
+        """Where the copies of this run go."""
+        return f"{self.url}/{self.name}"
+
     def is_done(self) -> bool:
-        """Whether the folder holds the record of a completed run of the same inputs (`execute.fingerprint`)."""
+        """Whether the folder, or else the address, holds the record of a completed run of the same inputs."""
+        self.fetch()
         try:
             record = RunRecord.load(self.folder)
         except RecordError:
             return False
         return record.status == "completed" and record.inputs == fingerprint(self.path, self.values)
+
+    def fetch(self) -> None:
+        """Where the folder has no record, take the one at the address: a worker may share no folder with us."""
+        if self.url and not (self.folder / "run.json").exists() and (text := cluster.record_at(self.address)):
+            with contextlib.suppress(OSError):  # what cannot be written here will be said of this folder
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with atomic_write(self.folder / "run.json") as part:
+                    part.write_text(text, encoding="utf-8")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -184,6 +201,7 @@ def run_batch(
     timeout: float | None = None,
     memory: float | None = None,
     scheduler: str | None = None,
+    resources: dict[str, float] | None = None,
 ) -> tuple[list[RunRecord], bool]:
     """Run the jobs that are not done yet, `workers` at a time: the record of each of `jobs`, and whether Ctrl-C came.
 
@@ -191,7 +209,8 @@ def run_batch(
     most a run may allocate, in GiB (on Unix). Each says in one line how it ended. After one Ctrl-C nothing more is
     begun and what runs is waited for; a second one stops that too, to be gone on with from its checkpoints.
     `out`/summary.csv then says how each of `jobs` stands. With `scheduler`, the address of a Dask scheduler, they run
-    on its workers instead, one a thread, which must see the same folders. Raises UsageError where it doesn't answer.
+    on its workers instead, one a thread, each taking `resources` of its worker's; they must see the same folders, or
+    the jobs have an address to leave their records at. Raises UsageError where it doesn't answer.
     """
     from tqdm import tqdm
 
@@ -200,7 +219,8 @@ def run_batch(
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
     shared, limits = _Shared(), (timeout, memory)
     shared.devices = [device for _, device in zip(range(workers), itertools.cycle(gpus()))]
-    with _executor(workers, scheduler, shared) as submit, tqdm(total=len(waiting), ncols=96, disable=None) as bar:
+    progress = tqdm(total=len(waiting), ncols=96, disable=None)
+    with _executor(workers, scheduler, resources or {}, shared) as submit, progress as bar:
         with shared.on_ctrl_c():
             futures = {submit(job, *limits): job for job in waiting}
             shared.cancel = futures if scheduler else ()
@@ -209,7 +229,7 @@ def run_batch(
                 if said:
                     bar.write(f"{futures[future].name}: {said}", file=sys.stdout)
                 bar.update()
-    records = [_settled(job) for job in jobs]
+    records = [_copied(job, _settled(job)) for job in jobs]
     for out in {job.out for job in jobs}:
         try:
             write_summary(out, [(job, record) for job, record in zip(jobs, records) if job.out == out])
@@ -219,23 +239,14 @@ def run_batch(
 
 
 @contextlib.contextmanager
-def _executor(workers: int, scheduler: str | None, shared: "_Shared"):
+def _executor(workers: int, scheduler: str | None, resources: dict[str, float], shared: "_Shared"):
     """A function that submits a job and returns its future: to threads that each watch a process, or to a cluster."""
     if scheduler is None:
         with ThreadPoolExecutor(workers) as pool:
             yield lambda job, *limits: pool.submit(_run_apart, job, shared, *limits)
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--scheduler needs Dask: python -m pip install -e .[cluster]") from None
-    try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__})") from error
-    with client:
-        pool = client.get_executor(pure=False, retries=RETRIES)
-        yield lambda job, *limits: pool.submit(_run_remotely, job.resolved(), *limits)
+    else:
+        with cluster.executor(scheduler, resources) as pool:
+            yield lambda job, *limits: pool.submit(_run_remotely, job.resolved(), *limits)
 
 
 def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
@@ -316,7 +327,7 @@ def _run_apart(job: Job, shared: _Shared, timeout: float | None, memory: float |
             time.sleep(ORPHAN)
         said.seek(0)
         last = (said.read().strip().splitlines() or [""])[-1]
-    record = _settled(job, late, last if process.returncode else "")
+    record = _copied(job, _settled(job, late, last if process.returncode else ""))
     return describe(record, time.monotonic() - started)
 
 
@@ -364,6 +375,7 @@ def describe(record: RunRecord, seconds: float) -> str:
 def _settled(job: Job, late: str = "", said: str = "") -> RunRecord:
     """The record of a job that runs no more, made or mended where its process could not."""
     record = RunRecord.start(job.path.stem, job.values, seed=job.values.get("seed", 0))
+    job.fetch()
     try:
         record = RunRecord.load(job.folder)
         whole = bool(record.inputs) and record.status != "running" and not late  # the notebook alone knows no inputs
@@ -380,6 +392,36 @@ def _settled(job: Job, late: str = "", said: str = "") -> RunRecord:
         with contextlib.suppress(OSError):  # the disk may be what is wrong
             record.save(job.folder)
     return record
+
+
+def _copied(job: Job, record: RunRecord) -> RunRecord:
+    """The record; one that says why where its copy is not at the job's address and cannot be put there.
+
+    On the disk the run stays completed, so that the next command only has to copy it.
+    """
+    if not job.url or record.status != "completed":
+        return record
+    text = (job.folder / "run.json").read_text(encoding="utf-8")
+    if json.loads(cluster.record_at(job.address) or "null") != json.loads(text):
+        if why := cluster.copy_out(job.folder, job.address):
+            record.finish("failed", why)
+    return record
+
+
+def format_summary(rows: list[tuple[Job, RunRecord]]) -> str:
+    """A table for the terminal, a line for the seeds of each notebook and variant: accuracies are the last epoch's."""
+    groups: dict[str, list[RunRecord]] = {}
+    for job, record in rows:
+        groups.setdefault(job.name.rpartition("/")[0], []).append(record)
+    width = max(len(name) for name in [*groups, "notebook"])
+    lines = [f"{'notebook':<{width}}  {'runs':>5}  {'completed':>9}  {'mean':>8}  {'lowest':>7}  {'highest':>7}"]
+    for name, records in groups.items():
+        done = [record for record in records if record.status == "completed"]
+        last = [record.last.validation_accuracy for record in done if record.epochs]
+        reached = f"  {statistics.mean(last):>8.3%}  {min(last):>7.2%}  {max(last):>7.2%}" if last else ""
+        stand_in = "  not MNIST" if any(record.dataset.get("note") for record in done) else ""
+        lines.append(f"{name:<{width}}  {len(records):>5}  {len(done):>9}{reached}{stand_in}")
+    return "\n".join(lines)
 
 
 def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:

@@ -12,8 +12,9 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -58,9 +59,13 @@ def run_notebook(path: Path, values: dict, out: Path, variant: str = "") -> RunR
 
 
 def fingerprint(path: Path, values: dict) -> dict:
-    """What a run's outcome follows from, machine and library versions apart: code, package, parameters."""
+    """What a run's outcome follows from, machine and library versions apart: code, package, parameters.
+
+    The cell that installs the package has no part in it: it names the repository.
+    """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    code = "\n\n".join(source for source in sources if "%pip install" not in source)
     package = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in CORE)
     parameters = {name: p.default for name, p in read_parameters(path).items()} | values
     return {
@@ -144,11 +149,12 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
 
     log = _Log()
     try:
-        papermill.execute_notebook(
-            path, executed, values, kernel_name="python3", progress_bar=False, autosave_cell_every=5,
-            stdout_file=log, stderr_file=log, coalesce_streams=True,
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        )  # fmt: skip
+        with _sockets() as config:
+            papermill.execute_notebook(
+                path, executed, values, kernel_name="python3", progress_bar=False, autosave_cell_every=5,
+                stdout_file=log, stderr_file=log, coalesce_streams=True, config=config,
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )  # fmt: skip
         return "completed", ""
     except PapermillExecutionError as error:
         return "failed", f"cell In [{error.exec_count}]: {error.ename}: {error.evalue}"
@@ -158,6 +164,19 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
         return "interrupted", "stopped from outside"
     except Exception as error:  # whatever else stops a run must still end in a record
         return "failed", f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _sockets():
+    """Jupyter's settings for talking to the kernel through files of its own instead of ports.
+
+    A free port is looked for first and taken later, so kernels that start at the same moment can choose the same one.
+    """
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as folder:
+        short = os.name == "posix" and len(folder) < 80  # the system cuts longer paths
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/at"}} if short else {})
 
 
 def _settle(folder: Path, path: Path, values: dict, inputs: dict, status: str, error: str) -> RunRecord:

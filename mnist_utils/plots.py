@@ -7,12 +7,14 @@
 Figures are built without pyplot, so nothing is shown, kept open or changed behind the caller's back.
 """
 
+import base64
 import io
 import statistics
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .assignment import ASSIGNMENT
@@ -54,7 +56,7 @@ def seed_curves(records: list[RunRecord], target: float = float(ASSIGNMENT.targe
         part.grid(alpha=0.3)
     low = min(np.median(curves[:, len(epochs) // 3]), last.min(), target) - 0.001
     axes.set(xlabel="epoch", ylabel="validation accuracy", title=records[0].notebook, ylim=(low, curves.max() + 0.0005))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2%}"))
     ends.set(xlim=(-1, 1), xticks=[], xlabel="last epoch,\neach seed")
@@ -105,6 +107,37 @@ def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
     return _described(_grid(images[:count], titles, columns), f"{count} digits with their labels: {' '.join(titles)}.")
 
 
+def receptive_fields(image, layers) -> Figure:
+    """One digit, uint8 (28, 28), again and again, with what one output in the middle of each layer sees of it.
+
+    `layers` is what `trace_layers` returns; shown are those where the field grows, up to the first that sees all.
+    """
+    side, seen = len(image), {}
+    for layer in layers:
+        field = layer.receptive_field[0]
+        if max([1, *seen]) < min(field, side):
+            seen[min(field, side)] = layer.name
+    figure = _grid([image] * len(seen), [f"{field} x {field}" for field in seen], columns=8)
+    for axes, field in zip(figure.axes, seen):
+        axes.add_patch(Rectangle([(side - field - 1) / 2] * 2, field, field, color=TARGET, fill=False))
+        axes.set(xlim=(-1, side), ylim=(side, -1))
+    listed = ", ".join(f"{name} {field}" for field, name in seen.items())
+    return _described(figure, f"A digit and what one output of each layer sees of it, in pixels a side: {listed}.")
+
+
+def kernels(weight, columns: int = 8) -> Figure:
+    """The first layer's kernels, float (C, 1, H, W): blue where ink adds to the output, red where it takes away."""
+    weight = np.asarray(weight)[:, 0]
+    figure = _grid([], [""] * len(weight), columns)
+    for number, (axes, kernel) in enumerate(zip(figure.axes, weight), 1):
+        most = abs(kernel).max()
+        axes.imshow(kernel, cmap="RdBu", vmin=-most, vmax=most)
+        axes.set_title(f"{number}\n{most:.2f}", fontsize=9)
+    count, side = len(weight), " x ".join(map(str, weight.shape[1:]))
+    text = f"The first layer's {count} kernels of {side}, each under its largest weight; blue adds, red takes away."
+    return _described(figure, text)
+
+
 def misclassified(images, labels, probabilities, columns: int = 8, most: int = 24) -> Figure:
     """The wrongly read images, the most confident mistakes first: truth, guess and the guess's probability.
 
@@ -122,9 +155,8 @@ def misclassified(images, labels, probabilities, columns: int = 8, most: int = 2
 
 def confusion(labels, guesses) -> Figure:
     """How often each digit, int (N,), was read as which; the diagonal is left out of the colours."""
-    from sklearn.metrics import confusion_matrix
-
-    matrix = confusion_matrix(labels, guesses, labels=range(10))
+    matrix = np.zeros((10, 10), int)
+    np.add.at(matrix, (np.asarray(labels), np.asarray(guesses)), 1)
     mistakes = np.where(np.eye(10, dtype=bool), 0, matrix)
     figure = Figure(figsize=(6, 5.4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="read as", ylabel="label", xticks=range(10), yticks=range(10))
@@ -141,12 +173,16 @@ def confusion(labels, guesses) -> Figure:
 
 
 def show(figure: Figure) -> None:
-    """Display the figure in a notebook as PNG, with its alternative text."""
-    from IPython.display import Image, display
+    """Display the figure in a notebook as PNG, with its alternative text.
 
-    png = io.BytesIO()
+    As data, since Colab's IPython (7.34) knows no `Image(alt=...)`.
+    """
+    from IPython.display import display
+
+    png, text = io.BytesIO(), figure.alt_text
     figure.savefig(png, format="png")
-    display(Image(png.getvalue(), format="png", alt=figure.alt_text))
+    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": text}
+    display(data, metadata={"image/png": {"alt": text}}, raw=True)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -159,14 +195,14 @@ def _axes(label: str, record: RunRecord):
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     data = "" if record.dataset.get("name") == "mnist" else f" (NOT MNIST: {record.dataset.get('name')})"
     axes = figure.add_subplot(xlabel="epoch", ylabel=label, title=f"{record.notebook}, seed {record.seed}{data}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     return figure, axes
 
 
 def _curves(axes, record: RunRecord, train: list[float], validation: list[float]) -> None:
     epochs = [row.epoch for row in record.epochs]
-    axes.plot(epochs, train, color=TRAIN, linestyle="--", label="training")
+    axes.plot(epochs, train, color=TRAIN, linestyle="--", marker=".", label="training")
     axes.plot(epochs, validation, color=VALIDATION, marker="o", label="validation")
 
 
@@ -175,7 +211,7 @@ def _grid(images, titles: list[str], columns: int) -> Figure:
     figure = Figure(figsize=(columns * 0.95, rows * 1.35), dpi=DPI, layout="constrained")
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-        if place < len(titles):
+        if place < len(images):
             axes.imshow(images[place], cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(titles[place], fontsize=9)
     return figure

@@ -142,6 +142,22 @@ class RunRecord:
         return text.getvalue()
 
 
+def save_misread(folder: str | Path, labels, probabilities) -> None:
+    """Write `misread.csv` into `folder`: a row for each image whose likeliest digit is not its label.
+
+    `labels` is a tensor int (N,), `probabilities` one float (N, 10); `image` is the place among the N, `confidence` the
+    probability of the guess.
+    """
+    guesses, confidences = probabilities.argmax(1).tolist(), probabilities.max(1).values.tolist()
+    rows = [
+        f"{image},{label},{guess},{confidence:.4f}"
+        for image, (label, guess, confidence) in enumerate(zip(labels.tolist(), guesses, confidences))
+        if guess != label
+    ]
+    with atomic_write(Path(folder) / "misread.csv") as part:
+        part.write_text("\n".join(["image,label,guess,confidence", *rows]) + "\n", encoding="utf-8", newline="")
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Lend a temporary path beside `path`; what is written there replaces `path` only if nothing was raised."""

@@ -64,14 +64,17 @@ def train(
     progress: bool = True,
     average: AveragedModel | None = None,
     label_smoothing: float = 0.0,
+    teacher: nn.Module | None = None,
 ) -> Pass:
     """Adjust `model` once by every batch and count what it had right at that moment.
 
     `scheduler`, where given, steps after each batch, and `average` takes the weights in. `label_smoothing` is the
     share of each label spread evenly over all ten digits (Szegedy et al., "Rethinking the Inception Architecture for
-    Computer Vision", 2016). `amp` runs the model in bfloat16. With `progress`, a bar shows loss and batch. Raises
-    ValueError for `amp` where the device can't (`check_amp`), and DivergedError as soon as the bar, or else the end of
-    the pass, shows a loss that is not finite. Nothing waits for the device between two looks of the bar.
+    Computer Vision", 2016). With a `teacher` its probabilities for the same images are learnt instead of the labels
+    (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1). `amp` runs the
+    model in bfloat16. With `progress`, a bar shows loss and batch. Raises ValueError for `amp` where the device can't
+    (`check_amp`), and DivergedError as soon as the bar, or else the end of the pass, shows a loss that is not finite.
+    Nothing waits for the device between two looks of the bar.
     """
     if amp:
         check_amp(device)
@@ -84,7 +87,8 @@ def train(
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+            aims = labels if teacher is None else _taught(teacher, images)
+            loss = F.cross_entropy(logits.float(), aims, label_smoothing=label_smoothing)
             loss.backward()
             optimizer.step()
             if scheduler is not None:
@@ -218,6 +222,11 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(path) as part:
         save_file(weights, part)
+
+
+@torch.no_grad()
+def _taught(teacher: nn.Module, images: Tensor) -> Tensor:
+    return teacher.eval()(images).softmax(dim=1)
 
 
 class _Tally:

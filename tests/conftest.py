@@ -6,9 +6,11 @@ Tests that want real MNIST take a folder with its four .gz files from the variab
 import gzip
 import hashlib
 import os
+import re
 import struct
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -27,6 +29,7 @@ anew. Written by
 
 def pytest_addoption(parser):
     parser.addoption("--fault-table", metavar="FILE", help="write the table of tests/test_faults.py to FILE")
+    parser.addoption("--screenshots", type=Path, metavar="DIR", help="where tests/test_jupyterlab.py puts its pictures")
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +92,17 @@ def small_mnist(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(MNIST, "resources", resources)
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
     return mirror
+
+
+def filled_in(notebook: Path, **values) -> nbformat.NotebookNode:
+    """The notebook with other values in its form, as a student leaves it who edits that."""
+    filled = nbformat.read(notebook, as_version=4)
+    form = next(cell for cell in filled.cells if "parameters" in cell.metadata.get("tags", []))
+    for name, value in values.items():
+        line = re.compile(rf"^({name}: \w+ =) \S+", re.MULTILINE)
+        form.source, count = line.subn(lambda found: f"{found[1]} {value!r}", form.source)  # noqa: B023
+        assert count == 1, name
+    return filled
 
 
 def make_record(correct=(9800, 9942, 9926), total=10_000, **facts) -> RunRecord:

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -8,9 +9,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_record
 
-from mnist_utils.batch import auto_workers, gpus, parse_seeds, plan, read_batch, run_batch, share_of_cores
+from mnist_utils.batch import (
+    Job,
+    auto_workers,
+    format_summary,
+    gpus,
+    parse_seeds,
+    plan,
+    read_batch,
+    run_batch,
+    share_of_cores,
+)
 from mnist_utils.execute import fingerprint, run_notebook
 from mnist_utils.notebooks import UsageError, check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
@@ -251,7 +262,7 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "01_seed_model.ipynb", "01_seed_model.html", "run.json", "metrics.csv",
-        "accuracy.png", "loss.png", "model.safetensors",
+        "accuracy.png", "loss.png", "model.safetensors", "misread.csv",
     }  # fmt: skip
 
 
@@ -410,12 +421,39 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith("small/seed-1,small,1,completed")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
+def test_a_reader_who_leaves_early_sees_no_traceback():
+    words = [sys.executable, "-m", "mnist_utils", "list"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 1
+
+
+def test_the_summary_has_a_line_for_the_seeds_of_each_notebook_and_variant(notebook, tmp_path):
+    def row(name, variant, status, correct):
+        facts = dict(status=status, dataset={"note": "digits"} if name == "b" else {})
+        return Job(notebook(name=name), {"seed": 1}, tmp_path, variant), make_record((correct,), **facts)
+
+    rows = [row("a", "", "completed", 9900), row("a", "", "completed", 9940), row("a", "", "failed", 9999)]
+    head, *lines = format_summary([*rows, row("a", "x=1", "failed", 1), row("b", "", "completed", 9000)]).splitlines()
+    assert head.split() == "notebook runs completed mean lowest highest".split()
+    assert [line.split() for line in lines] == [
+        ["a", "3", "2", "99.200%", "99.00%", "99.40%"],
+        ["a/x=1", "1", "0"],
+        ["b", "1", "1", "90.000%", "90.00%", "90.00%", "not", "MNIST"],
+    ]
+
+
 def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
     path = notebook()
     same = fingerprint(path, {"seed": 1})
     assert same == fingerprint(path, {"seed": 1, "out_dir": "elsewhere"})
     assert same != fingerprint(path, {"seed": 2})
     assert same != fingerprint(notebook("print(count, 'changed')"), {"seed": 1})
+    installing = json.loads(notebook().read_text())
+    installing["cells"].append(nbformat.v4.new_code_cell("%pip install elsewhere"))
+    path.write_text(json.dumps(installing))
+    assert same == fingerprint(path, {"seed": 1})
     core = tmp_path / "core"
     shutil.copytree(ROOT / "mnist_utils", core)
     (core / "training.py").write_text("changed")

@@ -3,8 +3,11 @@ import pytest
 import torch
 from conftest import make_record
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from mnist_utils import plots
+from mnist_utils.layers import trace_layers
+from mnist_utils.models import build_model
 
 
 def shown_lines(figure) -> dict:
@@ -23,6 +26,13 @@ def test_every_validation_accuracy_lies_inside_the_axes(correct):
     axes = plots.accuracy_curve(make_record(correct)).axes[0]
     low, high = axes.get_ylim()
     assert all(low <= count / 10_000 <= high for count in correct)
+
+
+def test_one_epoch_is_a_point_under_a_whole_number():
+    axes = plots.accuracy_curve(make_record((9800,))).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert all(line.get_marker() not in ("", "None") for line in axes.lines[:2])
 
 
 def test_loss_curve_shows_the_rows():
@@ -58,8 +68,35 @@ def test_confusion_counts_mistakes():
     assert "2 mistakes of 4" in figure.alt_text
 
 
+def test_confusion_is_scikit_learns():
+    labels, guesses = np.random.default_rng(0).integers(0, 10, (2, 300))
+    texts = plots.confusion(torch.from_numpy(labels), torch.from_numpy(guesses)).axes[0].texts
+    shown = np.zeros((10, 10), int)
+    for text in texts:
+        shown[text.get_position()[::-1]] = int(text.get_text())
+    assert np.array_equal(shown, confusion_matrix(labels, guesses))
+
+
 def test_saved_pictures_carry_their_alternative_text(tmp_path):
     figure = plots.sample_grid(np.zeros((5, 28, 28), np.uint8), [1, 2, 3, 4, 5])
     plots.save(figure, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as image:
         assert image.info["Description"] == figure.alt_text == "5 digits with their labels: 1 2 3 4 5."
+
+
+def test_receptive_fields_are_squares_of_their_size_where_they_grow():
+    layers = trace_layers(build_model("seed"))
+    figure = plots.receptive_fields(np.zeros((28, 28), np.uint8), layers)
+    squares = [patch for axes in figure.axes for patch in axes.patches]
+    assert [square.get_width() for square in squares] == [3, 5, 6, 10, 14, 16, 24, 28]
+    assert all(square.get_center() == pytest.approx((13.5, 13.5)) for square in squares)
+    assert "block1.0 3" in figure.alt_text
+
+
+def test_kernels_show_every_weight_on_a_scale_even_around_zero():
+    weight = torch.arange(27.0).view(3, 1, 3, 3) - 20
+    figure = plots.kernels(weight)
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    assert [np.array_equal(image.get_array(), w[0]) for image, w in zip(images, weight)] == [True] * 3
+    assert [image.get_clim() for image in images] == [(-20, 20), (-11, 11), (-6, 6)]
+    assert "3 kernels of 3 x 3" in figure.alt_text

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, make_record
 
-from mnist_utils.records import SCHEMA, RecordError, RunRecord, atomic_write
+from mnist_utils.records import SCHEMA, RecordError, RunRecord, atomic_write, save_misread
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path):
@@ -81,3 +82,15 @@ def test_the_rooms_and_the_records_load_no_torch():
         "mnist_utils.reports, mnist_utils.__main__; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_misread_images_are_listed_with_guess_and_confidence(tmp_path):
+    probabilities = torch.tensor([[0.9, 0.1], [0.25, 0.75], [0.625, 0.375]])
+    save_misread(tmp_path, torch.tensor([0, 0, 1]), probabilities)
+    text = (tmp_path / "misread.csv").read_text(encoding="utf-8")
+    assert text == "image,label,guess,confidence\n1,0,1,0.7500\n2,1,0,0.6250\n"
+
+
+def test_nothing_misread_leaves_the_head_alone(tmp_path):
+    save_misread(tmp_path, torch.tensor([1]), torch.tensor([[0.0, 1.0]]))
+    assert (tmp_path / "misread.csv").read_text(encoding="utf-8") == "image,label,guess,confidence\n"

@@ -316,3 +316,20 @@ def test_label_smoothing_is_torchs(digits):
         )
         results.append(model.head[1].bias.detach().clone())
     assert not torch.allclose(*results)
+
+
+def test_a_teachers_probabilities_take_the_labels_place(digits):
+    images, labels = digits.train_images[:50], digits.train_labels[:50]
+    set_seed(0)
+    model, teacher = build_model("seed", dropout=0.0), build_model("seed", dropout=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = [(normalize(images).unsqueeze(1), labels)]
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    logits = model.train()(batch[0][0]).detach()
+    said = teacher.eval()(batch[0][0]).detach().softmax(1)
+    result = train(model, CPU, batch, optimizer, progress=False, teacher=teacher.train())
+    divergence = nn.functional.kl_div(logits.log_softmax(1), said, reduction="batchmean")
+    expected = divergence - (said * said.log()).sum(1).mean()
+    assert result.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert result.correct == int((logits.argmax(1) == labels).sum())  # still counted against the labels
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..assignment import FAIL, PASS, Verdict
-from ..notebooks import UsageError
+from ..cluster import executor
 from .finding import Iteration, find_iterations
 from .reading import Source, clean, cut, find_submissions, read
 from .rules import FOURTH, NOT_SHOWN, Rules, judge, load_rules, overall
@@ -125,17 +125,9 @@ def _alone(source: Source, rules: Rules) -> Grade:
 
 
 def _on_cluster(sources: list[Source], rules: Rules, scheduler: str) -> list[Grade]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--scheduler needs Dask: python -m pip install -e .[cluster]") from None
-    try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers at {scheduler} ({str(error) or type(error).__name__})") from error
     sources = [Source(source.name, str(Path(source.path).resolve()), source.inside) for source in sources]
-    with client:
-        futures = client.map(partial(grade_one, rules=rules), sources, pure=False)
+    with executor(scheduler, {}) as pool:
+        futures = [pool.submit(grade_one, source, rules) for source in sources]
         return [_gathered(source, future) for source, future in zip(sources, futures)]
 
 
