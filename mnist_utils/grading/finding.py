@@ -120,6 +120,7 @@ class _Reading:
         self.prose: list[Accuracy] = []  # what a text says that has no log
         for cell in document.cells:
             self._cell(cell)
+        self.flags = self._document_flags()
         found = find_trainings(document, self.code)
         self.trainings = found[:MAX_TRAININGS]
         if len(found) > MAX_TRAININGS:
@@ -168,7 +169,7 @@ class _Reading:
             iteration, self.prints, self.said, self.code.models[-1] if len(self.code.models) == 1 else None
         )
         iteration.claims = [placed.what for placed in self.claims] + self.prose
-        iteration.flags += self._document_flags()
+        iteration.flags += self.flags
         return [iteration]
 
     def _untrained(self, placed: _Placed) -> Iteration:
@@ -176,7 +177,7 @@ class _Reading:
         self._model(iteration, placed.model)
         self._parameters(iteration, [], [], placed.model)
         iteration.claims = [placed.what for placed in self.claims] + self.prose
-        iteration.flags += self._document_flags() + _table_flags(placed.what, placed.model)
+        iteration.flags += self.flags + _table_flags(placed.what, placed.model)
         return iteration
 
     def _iteration(self, index: int) -> Iteration:
@@ -196,7 +197,7 @@ class _Reading:
             c.what for c in self.claims if begin < c.at < end or len(self.trainings) == 1
         ]
         self._batches(iteration)
-        iteration.flags += training.notes + self._document_flags() + _log_flags(iteration, self.code)
+        iteration.flags += training.notes + self.flags + _log_flags(iteration, self.code)
         iteration.flags += _split_flags(iteration, self.code)
         if iteration.table:
             iteration.flags += _table_flags(iteration.table, model)
@@ -316,13 +317,13 @@ class _Reading:
             iteration.fully_connected.append(Found(what, layer.line, shown=False))
 
     def _with_blocks(self, model: Model) -> list[Model]:
-        """The model and the classes in it."""
-        found, names = [model], set(model.blocks)
+        """The model and the classes in it, of equal names the last."""
+        found, names = {model.name: model}, set(model.blocks)
         for other in reversed(self.code.models):
-            if other.name in names and other not in found and len(found) < 50:
-                found.append(other)
+            if other.name in names and other.name not in found:
+                found[other.name] = other
                 names |= other.blocks
-        return found
+        return list(found.values())
 
     def _batches(self, iteration: Iteration) -> None:
         training, sizes = iteration.training, sorted(self.code.batch_sizes)

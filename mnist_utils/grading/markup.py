@@ -11,6 +11,7 @@ from html import unescape
 TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,20})((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+')*+)>")  # none crosses a "<"
 CLASS = re.compile(r"class\s*=\s*[\"']([^\"']{0,300})[\"']")
 PROMPT = re.compile(r"In\s*\[\s*(\d{0,6}|\*)\s*\]")
+MAX_TAGS = 300_000
 HIDDEN = {"script", "style", "svg", "head", "template", "noscript"}
 BREAKS = {"p", "div", "br", "tr", "pre", "li", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6"}
 VOID = {"br", "img", "hr", "meta", "link", "input", "col", "wbr"}
@@ -26,8 +27,11 @@ MARKS = (
 
 
 def tokens(html: str) -> Iterator[tuple[str, str, str]]:
-    """("text", text, ""), ("open", tag, its class attribute and more) and ("close", tag, ""), from left to right."""
+    """("text", text, ""), ("open", tag, its attributes) and ("close", tag, ""), from left to right. Raises ValueError
+    where there are more than MAX_TAGS."""
     at = 0
+    if html.count("<") > MAX_TAGS:
+        raise ValueError(f"HTML of more than {MAX_TAGS:,} tags")
     while at < len(html):
         start = html.find("<", at)
         if start < 0:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..notebooks import UsageError
-from .markup import html_cells, table_text
+from .markup import MAX_TAGS, html_cells, table_text
 
 MAX_FILE = 40 << 20  # bytes of one file
 MAX_TOTAL = 200 << 20  # bytes of one submission, unpacked
@@ -301,6 +301,8 @@ def read_document(name: str, data: bytes) -> Document:
     if len(data) > MAX_FILE:
         raise Refused(f"larger than {MAX_FILE >> 20} MiB")
     text = decode(data)
+    if form in ("notebook", "html") and text.count("<") > MAX_TAGS:
+        raise Refused(f"HTML of more than {MAX_TAGS:,} tags")
     if form == "notebook":
         cells = _notebook_cells(text)
     elif form == "html":

@@ -44,7 +44,7 @@ class Layer:
         return dict(self.keywords).get(name, self.arguments[position] if position < len(self.arguments) else None)
 
 
-@dataclass
+@dataclass(eq=False)
 class Model:
     """A class (or a Sequential) that is a network: its layers, and those that its forward does not use."""
 
@@ -69,7 +69,7 @@ class CellCode:
 
     parsed: bool = True
     made: list[tuple[str, Model]] = field(default_factory=list)  # variable, model
-    uses: list[Model] = field(default_factory=list)  # models whose variable it uses
+    uses: dict[Model, None] = field(default_factory=dict)  # models whose variable it uses, in order
     summarised: list[Model] = field(default_factory=list)
     epochs: set[int] = field(default_factory=set)
     trains: bool = False
@@ -171,8 +171,7 @@ class _Reader:
             elif isinstance(node, ast.Call):
                 self._call(node, facts, code)
             elif isinstance(node, ast.Name) and node.id in self.held and not isinstance(statement, ast.FunctionDef):
-                if self.held[node.id] not in facts.uses:
-                    facts.uses.append(self.held[node.id])
+                facts.uses[self.held[node.id]] = None
         self._notes(statement, facts, code)
 
     def _notes(self, statement: ast.stmt, facts: CellCode, code: Code) -> None:
