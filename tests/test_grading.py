@@ -278,6 +278,21 @@ def test_code_alone_shows_a_layer_only_where_it_is_used(change, outcome):
     assert outcomes(iteration)[3] == outcome, judge(iteration)[3]
 
 
+def test_a_class_that_was_not_read_decides_nothing(tmp_path):
+    net = made.NET.replace("nn.Conv2d(8, 16, 3)", "ConvBlock(8, 16)")
+    cells = notebook(code(net), code(made.LOOP, course_log([9950])))
+    assert outcomes(only(cells))[1::2] == [NOT_SHOWN, NOT_SHOWN]
+    stage = "class ConvBlock(nn.Module):\n    def __init__(self, a, b):\n        self.a = {}\n"
+    stage += "    def forward(self, x): return self.a(x)\n"
+    training = code(made.LOOP, course_log([9950]))
+    for layer, outcome in (("nn.Linear(a, b)", FAIL), ("nn.Conv2d(a, b, 3)", PASS)):
+        block = stage.format(layer)
+        assert outcomes(only(notebook(code(block), code(net), training)))[3] == outcome
+        (tmp_path / "net.py").write_text(f"{block}\n{net}")
+        (tmp_path / "a.ipynb").write_bytes(notebook(code("from net import Net"), training))
+        assert grade([tmp_path])[0].judged[0].verdicts[3].outcome == outcome
+
+
 def test_code_that_does_not_parse_is_searched_and_decides_nothing():
     broken = made.NET.replace("super().__init__()", "super().__init__(\n").replace(
         "nn.AdaptiveAvgPool2d(1)", "nn.Linear(3, 10)"

@@ -311,7 +311,8 @@ class _Reading:
         iteration.convolutions = len(convolutions)
         sizes = [_kernel(layer) for layer in convolutions]
         large = [layer for layer, size in zip(convolutions, sizes) if size is None or size > 3]
-        iteration.layers_from = "code" if convolutions and not large else ""
+        known = all(m.known for m in models)
+        iteration.layers_from = "code" if convolutions and not large and known else ""
         for layer in large[:3]:
             what = f"{cut(layer.line.text.strip(), 80)} may cover its whole map, whose size is not shown"
             iteration.fully_connected.append(Found(what, layer.line, shown=False))

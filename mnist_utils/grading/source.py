@@ -29,6 +29,12 @@ IS_LAYER = re.compile(
 )
 
 
+LIBRARY = re.compile(
+    r"[123][dD]$|(?:Norm|Normalization|Dropout|ReLU|LU|Softmax|Sigmoid|Tanh|Swish|Mish)$|^(?:Lazy)?Linear$|"
+    r"^(?:Dense|Flatten|Unflatten|Activation|Input|Identity|Sequential|ModuleList|ModuleDict|Parameter|Lambda|Reshape)$"
+)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer that code makes: its kind (`tables.KINDS`), the attribute it is kept in, its arguments where known."""
@@ -54,6 +60,7 @@ class Model:
     used: set[str] | None = None  # the attributes that are used; None where all are
     blocks: set[str] = field(default_factory=set)  # names of other classes in it
     plain: bool = True  # without loops and blocks: each layer is in it once, as written
+    known: bool = True  # whether each part of it is a layer of a library or a class that was read
     products: list[Line] = field(default_factory=list)  # functional fully connected layers
     pools: list[Line] = field(default_factory=list)  # functional global pooling
     drops: list[Line] = field(default_factory=list)
@@ -94,7 +101,9 @@ def read_code(document: Document, helpers: list[Document] = ()) -> Code:
     code, reader = Code(), _Reader()
     for helper in helpers:
         for cell in helper.cells:
-            reader.read(helper, cell, Code())
+            aside = Code()
+            reader.read(helper, cell, aside)
+            code.models += aside.models
     for cell in document.cells:
         if cell.kind == "code" and cell.source.strip():
             code.cells[cell.number] = reader.read(document, cell, code)
@@ -321,6 +330,8 @@ class _Reader:
             if name in self.known:
                 model.blocks.add(name)
                 model.plain = False
+            elif isinstance(call.func, ast.Name) and name[:1].isupper() and not LIBRARY.search(name):
+                model.known = model.plain = False
             kind = "" if NOT_FULLY_CONNECTED.search(name) else next((k for k, p in KINDS if p.search(name)), "")
             if (
                 not kind
