@@ -115,7 +115,7 @@ def _block(kind: str | None, inward: int, outward: int, times: int, activation: 
 
 MODELS = {
     "seed": SeedModel,
-    "smallest": partial(ConvNet, "c8 d16 M d20 d24 M d32", "SiLU"),
+    "smallest": partial(ConvNet, "c12 d24 M r24 d28 r28 M d32", "SiLU"),
     "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
     "fewest_epochs": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
 }
