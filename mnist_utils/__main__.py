@@ -183,6 +183,26 @@ def bench(options) -> int:
     return 0
 
 
+def grade(options) -> int:
+    """Say what submissions show of the rules, without executing them. Returns 0 where all pass, else 1."""
+    from . import grading
+    from .assignment import PASS
+    from .grading import output
+    from .notebooks import UsageError
+
+    rules = grading.load_rules(options.rules)
+    grades = grading.grade(options.submissions, rules, options.each, options.jobs, options.scheduler)
+    print("\n\n".join(map(output.evidence, grades)) if options.evidence else output.terminal_table(grades))
+    written = {"csv": lambda: output.to_csv(grades, rules)} | {"json": lambda: output.to_json(grades, rules)}
+    for name, text in (written | {"html": lambda: output.to_html(grades, rules)}).items():
+        path = getattr(options, name)
+        try:
+            path and output.write(path, text())
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})") from error
+    return 0 if all(one.outcome == PASS for one in grades) else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mnist_utils", description="Small, honest MNIST submissions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -265,6 +285,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=_count, default=1, metavar="N", help="trials at a time, a thread each (1)")
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
+
+    command = commands.add_parser("grade", help="say what submissions show of the rules, without executing them")
+    command.set_defaults(command=grade)
+    command.add_argument("submissions", nargs="+", metavar="PATH", help="notebook, HTML, text, folder or zip: one each")
+    command.add_argument("--each", action="store_true", help="every entry of a folder or zip file is a submission")
+    command.add_argument("--rules", default="4", metavar="4|5|FILE", help="the course's assignment or a TOML file (4)")
+    command.add_argument("--evidence", action="store_true", help="print each verdict with the line it was read from")
+    for name in ("csv", "json", "html"):
+        command.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the grades as {name.upper()} too")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that read side by side (1)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="read on a Dask cluster instead, as in tcp://host:8786")
 
     command = commands.add_parser("list", help="show the notebooks and their parameters")
     command.set_defaults(command=list_notebooks)
