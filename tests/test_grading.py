@@ -84,7 +84,7 @@ def test_notebooks_of_both_formats(version):
 def test_html_of_every_template_reads_as_the_notebook_does(template):
     from nbconvert import HTMLExporter
 
-    from mnist_utils.reports import TEMPLATES
+    from mnist_utils.html import TEMPLATES
 
     where = {"extra_template_basedirs": [str(TEMPLATES)]} if template == "report" else {}
     source = nbformat.reads(made.submission((9938, 9941)), as_version=4)
@@ -675,6 +675,13 @@ def test_what_was_stopped_or_cut_off_is_not_passed():
     assert outcomes(stopped) == [NOT_SHOWN, PASS, NOT_SHOWN, PASS]
     cut = only(notebook(code("s", torchsummary()), code("t()", course_log([9942, 9943], first=18))))
     assert outcomes(cut) == [PASS, PASS, NOT_SHOWN, PASS]
+
+
+def test_a_log_that_begins_later_keeps_its_own_numbers():
+    cut = only(notebook(code("s", torchsummary()), code("t()", course_log([9945, 9942, 9943], first=18))))
+    verdicts = judge(cut, load_rules("4"))
+    assert "at epoch 20; best 99.45% (9,945 of 10,000) at epoch 18" in verdicts[0].evidence
+    assert verdicts[2].outcome == FAIL and "3 are logged, numbered up to 20" in verdicts[2].evidence
 
 
 # Rules

@@ -122,7 +122,11 @@ class Training:
 
     @property
     def best_epoch(self) -> int:
-        return self.accuracies.index(self.best) + 1 if self.accuracies else 0
+        return self.epoch_of(self.best) if self.accuracies else 0
+
+    def epoch_of(self, accuracy: Accuracy) -> int:
+        """Which epoch gave it, from 1; of a log that begins later, as it is numbered there."""
+        return self.accuracies.index(accuracy) + (self.first_epoch if len(self.accuracies) == self.epochs else 1)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _with_reason(outcome: str, iteration: Iteration, rules: Rules, told: str) ->
 def _told(iteration: Iteration, counted: list[Accuracy], worst: Accuracy, training) -> str:
     if not training.accuracies:
         return f"{worst}, measured after training ({worst.line.where})"
-    place = training.accuracies.index(worst) + 1
+    place = training.epoch_of(worst)
     lowest = "" if len(counted) == 1 else f", the lowest of {len(counted)}"
     best = training.best
     also = "" if worst is best else f"; best {best} at epoch {training.best_epoch}"
@@ -189,7 +189,9 @@ def _epochs(iteration: Iteration, rules: Rules) -> Verdict:
     rule, training = f"fewer than {rules.epochs} epochs", iteration.training
     if training is None or not training.epochs:
         return Verdict(rule, NOT_SHOWN, "no epoch is logged")
-    count = training.epochs
+    count, reached = training.epochs, training.epochs + training.first_epoch - 1
+    if count < rules.epochs <= reached:
+        return Verdict(rule, FAIL, f"{count} are logged, numbered up to {reached} ({training.line.where})")
     if count < rules.epochs and (training.first_epoch > 1 or any("truncated" in note for note in training.notes)):
         return Verdict(rule, NOT_SHOWN, f"{count} epochs, but the log's beginning is not shown ({training.line.where})")
     if count < rules.epochs <= training.announced:
