@@ -10,7 +10,7 @@ from html import unescape
 
 TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,20})((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+')*+)>")  # none crosses a "<"
 CLASS = re.compile(r"class\s*=\s*[\"']([^\"']{0,300})[\"']")
-PROMPT = re.compile(r"In\s*\[\s*(\d{0,6}|\*)\s*\]")
+PROMPT = re.compile(r"(?:In|Code|this run|and defaults)\s*\[\s*(\d{0,6}|\*)\s*\]")  # the latter in our own reports
 MAX_TAGS = 300_000
 HIDDEN = {"script", "style", "svg", "head", "template", "noscript"}
 BREAKS = {"p", "div", "br", "tr", "pre", "li", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6"}
@@ -107,8 +107,9 @@ class _Cells:
 
     def _add(self, kind: str, value: str) -> None:
         part = self.open[-1] if self.open else ""
+        part = "prompt" if part == "cell" else part  # what stands in no part of its own can only be that
         between_tags = kind == "text" and self.pre < 1 and not value.strip()
-        if part in ("", "cell", "ignored") or between_tags:
+        if part in ("", "ignored") or between_tags:
             return
         text = value if kind == "text" else _spacing(kind, value)
         if text:
