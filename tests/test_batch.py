@@ -270,7 +270,7 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_describes_its_pictures
     html = (digits_run[1] / "01_seed_model.html").read_text()
     page = Page(html)
     assert all(request.startswith("data:") for request in page.requests)
-    assert len(page.alts) == 5 and all(page.alts)
+    assert len(page.alts) == 7 and all(page.alts)
     assert "@import" not in html and "<script" not in html and len(html) < 1_500_000
 
 
