@@ -25,12 +25,16 @@ DPI = 110
 
 
 def accuracy_curve(record: RunRecord, target: float = float(ASSIGNMENT.target)) -> Figure:
-    """Accuracy of each epoch in training and on the validation images, with the target as a line."""
+    """Accuracy of each epoch in training and on the validation images, with the target as a line.
+
+    The axis reaches down to what the later two thirds of the epochs gave; what lies below, early on, is cut off.
+    """
     figure, axes = _axes("Accuracy", record)
     validation = [row.validation_accuracy for row in record.epochs]
+    lowest = min(validation[len(validation) // 3 :])
     _curves(axes, record, [row.train_accuracy for row in record.epochs], validation)
     axes.axhline(target, color=TARGET, linewidth=1, label=f"target {target:.1%}")
-    axes.set_ylim(bottom=max(0.0, min(0.98, min(validation) - 0.002)), top=1.0005)
+    axes.set_ylim(bottom=max(0.0, min(0.98, lowest - 0.002)), top=1.0005)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
     axes.legend(loc="lower right")

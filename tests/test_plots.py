@@ -21,11 +21,12 @@ def test_accuracy_curve_shows_the_rows_and_says_so():
     assert "ends at 99.26% in epoch 3" in figure.alt_text and "best is 99.42% in epoch 2" in figure.alt_text
 
 
-@pytest.mark.parametrize("correct", [(300, 5000), (9900,), (9980, 10_000)])
-def test_every_validation_accuracy_lies_inside_the_axes(correct):
+@pytest.mark.parametrize("correct", [(300, 5000), (9900,), (9980, 10_000), (1135, 9700, 9940)])
+def test_the_later_two_thirds_of_the_accuracies_lie_inside_the_axes(correct):
     axes = plots.accuracy_curve(make_record(correct)).axes[0]
     low, high = axes.get_ylim()
-    assert all(low <= count / 10_000 <= high for count in correct)
+    assert all(low <= count / 10_000 <= high for count in correct[len(correct) // 3 :])
+    assert low > 0.9 or min(correct[len(correct) // 3 :]) < 9000  # a poor start does not flatten the rest
 
 
 def test_one_epoch_is_a_point_under_a_whole_number():
