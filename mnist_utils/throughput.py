@@ -117,7 +117,7 @@ def scheduling(counts: tuple[int, ...] = (10, 100, 1_000, 10_000)) -> dict:
     from .cluster import executor
 
     found = {"dask": {}, "ours": {}}
-    with LocalCluster(WORKERS, 1, processes=True, dashboard_address=":0") as cluster:
+    with LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=":0") as cluster:
         with executor(cluster.scheduler_address, {}) as pool:
             list(pool.map(_nothing, range(2 * WORKERS)))
             for count in counts:

@@ -60,7 +60,9 @@ def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_a_run_takes_the_resources_it_is_given(tmp_path):
-    with distributed.LocalCluster(1, 2, processes=True, dashboard_address=":0", resources={"GPU": 1}) as cluster:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0", resources={"GPU": 1}
+    ) as cluster:
         batch = Batch(tmp_path)
         code, said = batch.run("--scheduler", cluster.scheduler_address, "--resources", "TPU=2")
         assert code == 2 and "no worker of" in said and "has TPU=2" in said, said
