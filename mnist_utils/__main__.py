@@ -189,6 +189,7 @@ def grade(options) -> int:
     from .assignment import PASS
     from .grading import output
     from .notebooks import UsageError
+    from .records import write_text
 
     rules = grading.load_rules(options.rules)
     grades = grading.grade(options.submissions, rules, options.each, options.jobs, options.scheduler)
@@ -197,7 +198,7 @@ def grade(options) -> int:
     for name, text in (written | {"html": lambda: output.to_html(grades, rules)}).items():
         path = getattr(options, name)
         try:
-            path and output.write(path, text())
+            path and write_text(path, text())
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror})") from error
     return 0 if all(one.outcome == PASS for one in grades) else 1

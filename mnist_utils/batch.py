@@ -30,7 +30,7 @@ from pathlib import Path
 from . import cluster
 from .execute import fingerprint, is_running, run_folder
 from .notebooks import UsageError, check_values, read_parameters
-from .records import RecordError, RunRecord, atomic_write
+from .records import RecordError, RunRecord, write_text
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 GRACE = 15.0  # seconds that a run has to end by itself when it is told to
@@ -88,8 +88,7 @@ class Job:
         if self.url and not (self.folder / "run.json").exists() and (text := cluster.record_at(self.address)):
             with contextlib.suppress(OSError):  # what cannot be written here will be said of this folder
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with atomic_write(self.folder / "run.json") as part:
-                    part.write_text(text, encoding="utf-8")
+                write_text(self.folder / "run.json", text)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -434,5 +433,4 @@ def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
         facts = [len(record.epochs), record.started, record.finished, record.error]
         table.writerow([job.name, record.notebook, record.seed, record.status, *reached, *facts])
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / "summary.csv") as part:
-        part.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_text(out / "summary.csv", text.getvalue())

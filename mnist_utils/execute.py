@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .notebooks import UsageError, read_parameters
-from .records import RecordError, RunRecord, atomic_write
+from .records import RecordError, RunRecord, write_text
 
 PLACES = ("data_dir", "mirror", "out_dir")  # where things lie has no part in what comes out
 NOTE = "inputs.json"  # of an unfinished run: what it was started from
@@ -120,8 +120,7 @@ def _clear(folder: Path, inputs: dict) -> Path | None:
                     if not (same and path.match("checkpoint-*.pt")):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / NOTE) as part:
-            part.write_text(json.dumps(inputs), encoding="utf-8")
+        write_text(folder / NOTE, json.dumps(inputs))
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror or error}); choose another --out") from error
     return kept if kept.exists() else None
@@ -200,8 +199,7 @@ def _mark(executed: Path, status: str, error: str) -> None:
     notebook["metadata"]["mnist_utils"] = {"status": status, "error": error}
     if status != "completed":
         notebook["metadata"].get("papermill", {})["exception"] = True
-    with atomic_write(executed) as part:
-        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(executed, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Log:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import assignment
 from .notebooks import UsageError, read_parameters
-from .records import RecordError, RunRecord, atomic_write
+from .records import RecordError, RunRecord, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = TEMPLATES / "report/static/report.css"
@@ -149,6 +149,5 @@ def _soup(text: str):
 
 
 def _write(text: str, path: Path) -> Path:
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path

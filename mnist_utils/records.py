@@ -113,10 +113,8 @@ class RunRecord:
         """Write `run.json` and `metrics.csv` into `folder`, each whole or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "metrics.csv") as part:
-            part.write_text(self._metrics(), encoding="utf-8", newline="")
-        with atomic_write(folder / "run.json") as part:
-            part.write_text(_json(asdict(self)), encoding="utf-8")
+        write_text(folder / "metrics.csv", self._metrics())
+        write_text(folder / "run.json", _json(asdict(self)))
 
     @classmethod
     def load(cls, folder: str | Path) -> "RunRecord":
@@ -154,8 +152,7 @@ def save_misread(folder: str | Path, labels, probabilities) -> None:
         for image, (label, guess, confidence) in enumerate(zip(labels.tolist(), guesses, confidences))
         if guess != label
     ]
-    with atomic_write(Path(folder) / "misread.csv") as part:
-        part.write_text("\n".join(["image,label,guess,confidence", *rows]) + "\n", encoding="utf-8", newline="")
+    write_text(Path(folder) / "misread.csv", "\n".join(["image,label,guess,confidence", *rows]) + "\n")
 
 
 @contextmanager
@@ -170,6 +167,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace `path` by `text`, UTF-8 with its line ends as they are, whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
 
 
 def _json(facts: dict) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .assignment import PASS, judge, overall
 from .html import refresh, render, render_page
-from .records import RecordError, RunRecord, atomic_write
+from .records import RecordError, RunRecord, write_text
 from .results import Result, best_with_weights, collect, run_folders
 
 BEGIN, END = "<!-- results: `python -m mnist_utils report` writes what follows -->", "<!-- end of results -->"
@@ -36,10 +36,10 @@ def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks"), data_di
     _write_plots(root, results)
     _write_hardest(root, results, data_dir)
     _write_pad(root, results)
-    _write(root / "README.md", index(results, root))
+    write_text(root / "README.md", index(results, root))
     for page_ in [root / "README.md", *sorted(root.glob("*/README.md"))]:
         render_page(page_)
-    _write(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
+    write_text(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
     return results
 
 
@@ -47,7 +47,7 @@ def _write_result(folder: Path, result: Result, others: list[Result], sources: P
     from . import plots
 
     plots.save(plots.seed_curves(list(result.records.values())), folder / "seeds.png")
-    _write(folder / "README.md", page(result, others))
+    write_text(folder / "README.md", page(result, others))
     for executed in sorted(folder.glob(f"seed-*/{result.name}.ipynb")):
         refresh(executed, sources / executed.name)
         render(executed)
@@ -71,7 +71,7 @@ def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> N
     if images is not None:
         folder.mkdir(exist_ok=True)
         plots.save(hardest.picture(images, runs), folder / "digits.png")
-        _write(folder / "README.md", hardest.page(runs))
+        write_text(folder / "README.md", hardest.page(runs))
 
 
 def _write_pad(root: Path, results: list[Result]) -> None:
@@ -79,7 +79,7 @@ def _write_pad(root: Path, results: list[Result]) -> None:
     if best:
         from . import pad
 
-        _write(root / "pad.html", pad.page(run_folders(root, [best])[0], root))
+        write_text(root / "pad.html", pad.page(run_folders(root, [best])[0], root))
 
 
 def points(results: Iterable[Result]) -> list:
@@ -312,8 +312,3 @@ def _alt(result: Result) -> str:
     from . import plots
 
     return re.sub(r"[\[\]]", "", plots.describe_seeds(list(result.records.values())))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from .augment import Affine
 from .data import Data, load_data, make_loaders
 from .models import ConvNet, SeedModel, build_model, count_parameters
 from .muon import Muon, split_parameters
-from .records import atomic_write
+from .records import write_text
 from .training import choose_device, rise_and_fall, set_seed, test, train
 
 
@@ -122,8 +122,7 @@ def search(path: Path, jobs: int = 4, data_dir: str = "data", mirror: str = "") 
     if waiting:
         load_data("mnist", data_dir, mirror)
         _run_all(waiting, min(jobs, len(waiting)), log)
-    with atomic_write(path.with_name("README.md")) as part:
-        part.write_text(table(path), encoding="utf-8")
+    write_text(path.with_name("README.md"), table(path))
 
 
 def _run_all(waiting: list[tuple[str, int, str]], jobs: int, log: Path) -> None:

@@ -8,20 +8,17 @@ All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is giv
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 from fractions import Fraction
-from pathlib import Path
 
 from ..assignment import FAIL, PASS
-from ..records import atomic_write
+from ..html import STYLE, fill
 from . import Grade, Judged
 from .logs import Accuracy
 from .reading import cut
 from .rules import LAST, NOT_SHOWN, Rules
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
 COLUMNS = (
     "submission outcome iteration parameters parameters_from last best best_epoch last_five epochs at_target "
     "fully_connected batch_normalization dropout global_average_pooling batch_size iterations verdicts flags problems"
@@ -182,21 +179,6 @@ def _plain(value):
 
 def to_html(grades: list[Grade], rules: Rules) -> str:
     """The page: a row a submission, and below it the evidence, folded away."""
-    css = (TEMPLATES / "report" / "static" / "report.css").read_text(encoding="utf-8")
     counts = {outcome: sum(grade.outcome == outcome for grade in grades) for outcome in (PASS, FAIL, NOT_SHOWN)}
-    return _template().render(grades=grades, rules=rules, css=css, counts=counts)
-
-
-@functools.cache
-def _template():
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATES / "grades"), autoescape=True, trim_blocks=True)
-    environment.globals |= dict(facts=_facts, percent=_percent, cut=cut)
-    return environment.get_template("grades.html.j2")
-
-
-def write(path: Path, text: str) -> None:
-    """Write `text` whole or not at all."""
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8", newline="")
+    shown = dict(grades=grades, rules=rules, css=STYLE.read_text(encoding="utf-8"), counts=counts)
+    return fill("grades/grades.html.j2", facts=_facts, percent=_percent, cut=cut, **shown)
