@@ -3,12 +3,13 @@
     jobs = plan([path], {"learning_rate": "0.1,0.2"}, range(10), Path("reports/local"))
     records, stopped = run_batch(jobs, workers=4)
 
-Each run is a process of its own (`execute`). It does not know what a notebook trains: it reads the parameters cell and
+Each run is a process of its own (`worker`). It does not know what a notebook trains: it reads the parameters cell and
 the `run.json` the notebook writes.
 """
 
 import contextlib
 import csv
+import functools
 import io
 import itertools
 import json
@@ -18,7 +19,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tomllib
@@ -31,6 +31,7 @@ from . import cluster
 from .execute import fingerprint, is_running, run_folder
 from .notebooks import UsageError, check_values, read_parameters
 from .records import RecordError, RunRecord, write_text
+from .worker import Worker
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 GRACE = 15.0  # seconds that a run has to end by itself when it is told to
@@ -217,6 +218,7 @@ def run_batch(
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
     shared, limits = _Shared(), (timeout, memory)
+    shared.many = len(waiting) > workers
     shared.devices = [device for _, device in zip(range(workers), itertools.cycle(gpus()))]
     progress = tqdm(total=len(waiting), ncols=96, disable=None)
     with _executor(workers, scheduler, resources or {}, shared) as submit, progress as bar:
@@ -243,6 +245,8 @@ def _executor(workers: int, scheduler: str | None, resources: dict[str, float], 
     if scheduler is None:
         with ThreadPoolExecutor(workers) as pool:
             yield lambda job, *limits: pool.submit(_run_apart, job, shared, *limits)
+        for worker in shared.free:
+            worker.close()
     else:
         with cluster.executor(scheduler, resources) as pool:
             yield lambda job, *limits: pool.submit(_run_remotely, job.resolved(), *limits)
@@ -253,7 +257,13 @@ def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
     deadline = time.monotonic() + 2 * GRACE
     while is_running(job.folder) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return _run_apart(job, _Shared(), timeout, memory)
+    return _run_apart(job, _on_this_machine(), timeout, memory)
+
+
+@functools.cache
+def _on_this_machine() -> "_Shared":
+    """What the jobs share that a cluster gives this process, one after another: its workers end when it does."""
+    return _Shared()
 
 
 def _outcome(future) -> str:
@@ -265,14 +275,36 @@ def _outcome(future) -> str:
 
 
 class _Shared:
-    """What the runs of a batch share: the devices that are free, and what Ctrl-C asks for.
+    """What the runs of a batch share: the workers and devices that are free, and what Ctrl-C asks for.
 
     `begin_no_more` after the first; after the second the running processes end.
     """
 
     def __init__(self):
         self.begin_no_more, self.now, self.running, self.cancel = False, False, set(), ()
+        self.free: list[Worker] = []
+        self.many = True  # more runs than workers
         self.devices: list[str] = []  # one for each run at a time, where there are GPUs
+
+    @contextlib.contextmanager
+    def worker(self):
+        """A worker to run one job."""
+        worker = self.free.pop() if self.free else Worker()
+        self.running.add(worker)
+        try:
+            yield worker
+        finally:
+            self.running.discard(worker)
+            self.free.append(worker) if worker.is_free() else worker.close()
+
+    @contextlib.contextmanager
+    def device(self):
+        """A device for one job; None where there are none to choose from."""
+        device = self.devices.pop(0) if self.devices else None
+        try:
+            yield device
+        finally:
+            self.devices.extend([device] if device else [])
 
     @contextlib.contextmanager
     def on_ctrl_c(self):
@@ -305,49 +337,30 @@ def _run_apart(job: Job, shared: _Shared, timeout: float | None, memory: float |
     if shared.begin_no_more:
         return ""
     started = time.monotonic()
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        words, device = [sys.executable, "-m", "mnist_utils.execute"], shared.devices.pop(0) if shared.devices else None
-        process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env=os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {}),
-        )  # fmt: skip
-        shared.running.add(process)
-        asked = {
-            "path": str(job.path),
-            "values": job.values,
-            "out": str(job.out),
-            "variant": job.variant,
-            "memory": memory,
-        }
-        late = _wait(process, json.dumps(asked), shared, timeout)
-        shared.running.discard(process)
-        shared.devices.extend([device] if device else [])
-        if process.returncode < 0:
+    with shared.worker() as worker, shared.device() as device:
+        asked = {"path": str(job.path), "values": job.values, "out": str(job.out), "variant": job.variant}
+        worker.ask(asked | {"memory": memory, "device": device, "warm": shared.many})
+        code, late = _answer(worker, shared, timeout)
+        if code < 0:
             time.sleep(ORPHAN)
-        said.seek(0)
-        last = (said.read().strip().splitlines() or [""])[-1]
-    record = _copied(job, _settled(job, late, last if process.returncode else ""))
+        worker.said.seek(0)
+        last = (worker.said.read().strip().splitlines() or [""])[-1]
+    record = _copied(job, _settled(job, late, last if code else ""))
     return describe(record, time.monotonic() - started)
 
 
-def _wait(process: subprocess.Popen, asked: str, shared: _Shared, timeout: float | None) -> str:
-    """Until the process has ended; what it was ended for, if it was."""
-    try:
-        process.stdin.write(asked + "\n")
-        process.stdin.flush()
-    except OSError:
-        pass  # it has ended already, and its output says why
+def _answer(worker: Worker, shared: _Shared, timeout: float | None) -> tuple[int, str]:
+    """The exit code of the worker's job, and what it was stopped for, if it was."""
     deadline, late = time.monotonic() + (timeout or 1e9), ""
-    while process.poll() is None:
+    while (code := worker.answer(0.05)) is None:
         if not late and time.monotonic() > deadline:
             late, deadline = f"stopped after {timeout:g} seconds, its timeout", time.monotonic() + GRACE
-            process.terminate()
+            worker.terminate()
         elif shared.now and not late:
             late, deadline = "stopped from outside", time.monotonic() + GRACE
         elif late and time.monotonic() > deadline:
-            _kill(process)
-        time.sleep(0.05)
-    return late if "timeout" in late else ""
+            _kill(worker)
+    return code, late if "timeout" in late else ""
 
 
 def _kill(process: subprocess.Popen) -> None:

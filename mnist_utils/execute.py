@@ -1,19 +1,14 @@
 """Execute one notebook with papermill: a folder with what it made, and a record that says how it ended.
 
-    record = run_notebook(find_notebook("01_seed_model"), {"epochs": 3}, Path("reports/local"))
-
-`python -m mnist_utils.execute` does it for the batch runner, in a process of its own: the job comes as a line of JSON,
-and when the input ends before the notebook does, the runner is gone and the notebook is stopped.
+record = run_notebook(find_notebook("01_seed_model"), {"epochs": 3}, Path("reports/local"))
 """
 
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -34,19 +29,20 @@ def run_folder(path: Path, values: dict, out: Path, variant: str = "") -> Path:
     return out / path.stem / variant / f"seed-{seed}"
 
 
-def run_notebook(path: Path, values: dict, out: Path, variant: str = "") -> RunRecord:
+def run_notebook(path: Path, values: dict, out: Path, variant: str = "", manager: type | None = None) -> RunRecord:
     """Execute one notebook into its `run_folder` and return the record of how that ended.
 
     Left there: the executed notebook, HTML of it, and what the notebook writes (run.json, metrics.csv, plots,
     weights). The record's status is "failed" or "interrupted" where it did not complete; then a completed run that
     stood there before is kept beside it as seed-<seed>.previous. What an unfinished run of the same inputs left as
-    checkpoints is gone on from. Raises UsageError where the folder can't be written or another process is at it.
+    checkpoints is gone on from. `manager` is the class of Jupyter's that starts the kernel, if not its own. Raises
+    UsageError where the folder can't be written or another process is at it.
     """
     folder, inputs = run_folder(path, values, out, variant), fingerprint(path, values)
     with _only_one(folder):
         previous = _clear(folder, inputs)
         executed = folder / path.name
-        status, error = _execute(path, executed, {**values, "out_dir": folder.as_posix()})
+        status, error = _execute(path, executed, {**values, "out_dir": folder.as_posix()}, manager)
         record = _settle(folder, path, values, inputs, status, error)
         if executed.exists():
             from .reports import render
@@ -140,7 +136,7 @@ def _completed(folder: Path) -> bool:
         return False
 
 
-def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
+def _execute(path: Path, executed: Path, values: dict, manager: type | None) -> tuple[str, str]:
     """Run papermill to the end, whatever it is: (status, error)."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -153,6 +149,7 @@ def _execute(path: Path, executed: Path, values: dict) -> tuple[str, str]:
                 path, executed, values, kernel_name="python3", progress_bar=False, autosave_cell_every=5,
                 stdout_file=log, stderr_file=log, coalesce_streams=True, config=config,
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                **({"kernel_manager_class": manager} if manager else {}),
             )  # fmt: skip
         return "completed", ""
     except PapermillExecutionError as error:
@@ -218,36 +215,3 @@ class _Log:
 
     def flush(self) -> None:
         sys.stdout.flush()
-
-
-def main() -> int:
-    """Run the job that stands in the first line of the input; the exit code of `mnist_utils.__main__`."""
-    job = json.loads(sys.stdin.readline())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_stop_with_the_runner, daemon=True).start()
-    if job["memory"]:
-        _limit_memory(job["memory"])
-    try:
-        record = run_notebook(Path(job["path"]), job["values"], Path(job["out"]), job["variant"])
-    except (UsageError, KeyboardInterrupt) as error:
-        print(str(error) or "interrupted")
-        return 2
-    return 0 if record.status == "completed" else 1
-
-
-def _limit_memory(gib: float) -> None:
-    """The most that this process and each it starts may allocate; what asks for more gets a MemoryError."""
-    try:
-        import resource
-    except ImportError:
-        raise SystemExit("--memory needs Unix") from None
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
-
-
-def _stop_with_the_runner() -> None:
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

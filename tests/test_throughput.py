@@ -25,7 +25,7 @@ def test_the_ratio_is_each_turns_own_and_the_parts_add_up():
     assert "| batch / bare | 0.50 | 0.25 | 1.05 | 5 |" in text
     assert "| training and testing | 20.0 | 50% |" in text and "| start of the kernel | 3.0 | 8% |" in text
     assert (
-        "| start of its process, saving, page | 17.0 | 42% |" in text
+        "| start of the workers, saving, page | 17.0 | 42% |" in text
         and "| all of it, and bare | 40.0, 19.6 | |" in text
     )
 
