@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options) -> int:
     """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
-    from . import assignment, batch, cluster, execute, notebooks
+    from . import batch, cluster, notebooks
 
     names, given, seeds = options.notebooks, {}, options.seeds
     if options.batch:
@@ -54,7 +54,12 @@ def run(options) -> int:
         return _show_plan(jobs, workers)
     if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or url:
         return _run_batch(jobs, workers, options)
-    job = jobs[0]
+    return _run_one(jobs[0])
+
+
+def _run_one(job) -> int:
+    from . import assignment, execute
+
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
     record = execute.run_notebook(job.path, job.values, job.out, job.variant)
     print(f"{job.path.stem}: {record.status}" + (f", {record.error}" if record.error else ""))
@@ -207,9 +212,14 @@ def grade(options) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mnist_utils", description="Small, honest MNIST submissions.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (function, add_options, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(command=function)
+        add_options(command)
+    return parser
 
-    command = commands.add_parser("run", help="execute notebooks into executed copies, HTML, plots and records")
-    command.set_defaults(command=run)
+
+def _run_options(command) -> None:
     command.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="path or name; without one, the submission")
     command.add_argument(
         "-p",
@@ -246,8 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")
     command.add_argument("--out", type=Path, default=LOCAL, metavar="DIR", help=f"where runs go ({LOCAL})")
 
-    command = commands.add_parser("bench", help="measure the training loop's speed, as ratios")
-    command.set_defaults(command=bench)
+
+def _bench_options(command) -> None:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a saved measurement")
     command.add_argument("--repeats", type=_count, default=5, metavar="N", help="turns of each contender (5)")
@@ -261,34 +271,34 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
 
-    command = commands.add_parser("repository", help="change the repository's owner and name in every badge and link")
-    command.set_defaults(command=repository)
+
+def _repository_options(command) -> None:
     command.add_argument(
         "name", nargs="?", metavar="OWNER/NAME", help="as on GitHub; without one, show the present one"
     )
 
-    command = commands.add_parser("report", help="rebuild tables and plots over all seeds from the records")
-    command.set_defaults(command=report)
+
+def _report_options(command) -> None:
     command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="the records (reports)")
     command.add_argument(
         "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="whose table is written"
     )
 
-    command = commands.add_parser("export", help="write a run's trained model as ONNX or as a torch.export program")
-    command.set_defaults(command=export)
+
+def _export_options(command) -> None:
     command.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="with run.json and model.safetensors")
     command.add_argument("--to", type=Path, metavar="FILE", help="without it, model.onnx or model.pt2 in RUN_FOLDER")
     command.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch for a .pt2 (onnx)")
 
-    command = commands.add_parser("search", help="try recipes on the holdout images")
-    command.set_defaults(command=search)
+
+def _search_options(command) -> None:
     command.add_argument("trials", type=Path, metavar="FILE", help="a line a trial; log and page go beside it")
     command.add_argument("--jobs", type=_count, default=1, metavar="N", help="trials at a time, a thread each (1)")
     command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
     command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
 
-    command = commands.add_parser("grade", help="say what submissions show of the rules, without executing them")
-    command.set_defaults(command=grade)
+
+def _grade_options(command) -> None:
     command.add_argument("submissions", nargs="+", metavar="PATH", help="notebook, HTML, text, folder or zip: one each")
     command.add_argument("--each", action="store_true", help="every entry of a folder or zip file is a submission")
     command.add_argument("--rules", default="4", metavar="4|5|FILE", help="the course's assignment or a TOML file (4)")
@@ -297,10 +307,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the grades as {name.upper()} too")
     command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that read side by side (1)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="read on a Dask cluster instead, as in tcp://host:8786")
-
-    command = commands.add_parser("list", help="show the notebooks and their parameters")
-    command.set_defaults(command=list_notebooks)
-    return parser
 
 
 def _workers(text: str):
@@ -318,6 +324,18 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+COMMANDS = {  # what each does, its options, and what --help says of it
+    "run": (run, _run_options, "execute notebooks into executed copies, HTML, plots and records"),
+    "bench": (bench, _bench_options, "measure the training loop's speed, as ratios"),
+    "repository": (repository, _repository_options, "change the repository's owner and name in every badge and link"),
+    "report": (report, _report_options, "rebuild tables and plots over all seeds from the records"),
+    "export": (export, _export_options, "write a run's trained model as ONNX or as a torch.export program"),
+    "search": (search, _search_options, "try recipes on the holdout images"),
+    "grade": (grade, _grade_options, "say what submissions show of the rules, without executing them"),
+    "list": (list_notebooks, lambda command: None, "show the notebooks and their parameters"),
+}
 
 
 if __name__ == "__main__":

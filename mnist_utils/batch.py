@@ -253,11 +253,16 @@ def _executor(workers: int, scheduler: str | None, resources: dict[str, float], 
 
 
 def _run_remotely(job: Job, timeout: float | None, memory: float | None) -> str:
-    """On a worker: run the job, once what a lost worker may have left of it has ended."""
+    """On a cluster's worker: run the job, once what a lost worker may have left of it has ended."""
+    _wait_for_the_folder(job)
+    return _run_apart(job, _on_this_machine(), timeout, memory)
+
+
+def _wait_for_the_folder(job: Job) -> None:
+    """Until a process that is told to end no longer runs the job."""
     deadline = time.monotonic() + 2 * GRACE
     while is_running(job.folder) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return _run_apart(job, _on_this_machine(), timeout, memory)
 
 
 @functools.cache
@@ -341,11 +346,11 @@ def _run_apart(job: Job, shared: _Shared, timeout: float | None, memory: float |
         asked = {"path": str(job.path), "values": job.values, "out": str(job.out), "variant": job.variant}
         worker.ask(asked | {"memory": memory, "device": device, "warm": shared.many})
         code, late = _answer(worker, shared, timeout)
-        if code < 0:
-            time.sleep(ORPHAN)
-        worker.said.seek(0)
-        last = (worker.said.read().strip().splitlines() or [""])[-1]
-    record = _copied(job, _settled(job, late, last if code else ""))
+        said = worker.last_line() if code else ""
+    if code < 0:
+        time.sleep(ORPHAN)
+        _wait_for_the_folder(job)
+    record = _copied(job, _settled(job, late, said))
     return describe(record, time.monotonic() - started)
 
 

@@ -95,14 +95,14 @@ def _parts(job: Job) -> dict[str, float]:
 
 def format_throughput(result: dict) -> str:
     """As Markdown: the ratio of every turn, then what a job is made of."""
-    ratios = [bare / batch for bare, batch in zip(result["bare"], result["batch"])]
+    n, ratios = len(result["bare"]), [bare / batch for bare, batch in zip(result["bare"], result["batch"])]
     each = WORKERS * sum(result["batch"]) / result["jobs"]
     parts = {name: [part[name] for part in result["parts"]] for name in result["parts"][0]}
     known = {name: statistics.mean(values) for name, values in parts.items()}
     known["start of the workers, saving, page"] = each - sum(known.values())
     lines = [f"{result['jobs']} runs of {result['epochs']} epochs, {WORKERS} at a time, on {result['machine']['name']}"]
     lines += ["", "| throughput against bare trainings | median | least | most | n |", "|---|---|---|---|---|"]
-    lines += [f"| batch / bare | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} | {len(ratios)} |"]
+    lines += [f"| batch / bare | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} | {n} |"]
     lines += ["", "| seconds of one job, mean | | share |", "|---|---|---|"]
     lines += [f"| {name} | {seconds:.1f} | {seconds / each:.0%} |" for name, seconds in known.items()]
     bare = WORKERS * sum(result["bare"]) / result["jobs"]

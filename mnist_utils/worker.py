@@ -28,6 +28,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import TextIO
 
 from .execute import run_notebook
 from .notebooks import UsageError
@@ -38,7 +39,7 @@ LIBRARIES += "papermill nbconvert IPython.lib.lexers".split()  # of the process 
 
 
 class Worker(subprocess.Popen):
-    """A worker as the batch sees it. What its job prints is in the file `said`."""
+    """A worker as the batch sees it."""
 
     def __init__(self):
         self.said, self.answers = tempfile.TemporaryFile("a+", encoding="utf-8"), queue.SimpleQueue()
@@ -67,6 +68,11 @@ class Worker(subprocess.Popen):
         except queue.Empty:
             return None
 
+    def last_line(self) -> str:
+        """The last thing that its job printed."""
+        self.said.seek(0)
+        return (self.said.read().strip().splitlines() or [""])[-1]
+
     def is_free(self) -> bool:
         """Whether it takes another job, now that its last one has been answered."""
         return FORKS and self.poll() is None
@@ -87,7 +93,7 @@ def main() -> None:
         job = json.loads(line)
         if job["warm"]:
             _import_libraries()
-        print((_run_forked if FORKS else _run)(job, batch), file=answers, flush=True)
+        print(_run_forked(job, batch, answers) if FORKS else _run(job, batch), file=answers, flush=True)
         if not FORKS:
             return
 
@@ -101,9 +107,9 @@ def _import_libraries() -> None:
     gc.freeze()  # what is collected never again stays shared with the forks
 
 
-def _run_forked(job: dict, batch: int) -> int:
-    """The exit code of a process that runs the job."""
-    process = _Fork(target=lambda: sys.exit(_run(job, batch)))
+def _run_forked(job: dict, batch: int, answers: TextIO) -> int:
+    """The exit code of a process that runs the job; `answers` ends with this one, not with that."""
+    process = _Fork(target=lambda: (answers.close(), sys.exit(_run(job, batch))))
     process.start()
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     process.join()
@@ -198,7 +204,7 @@ def _become_kernel(pipe, other_end) -> None:
         return
     pipe.close()
     os.environ.clear()
-    os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))
+    os.environ.update(environment)
     if folder:
         os.chdir(folder)
     for name in [name for name in sys.modules if name.partition(".")[0] == "mnist_utils"]:
@@ -207,7 +213,7 @@ def _become_kernel(pipe, other_end) -> None:
         sys.modules["numpy"].random.seed()  # what is forked draws the same numbers otherwise
     from ipykernel.kernelapp import launch_new_instance
 
-    sys.argv = ["ipykernel_launcher", *words]
+    sys.argv = ["ipykernel_launcher", *words, f"--IPKernelApp.parent_handle={os.getppid()}"]  # whose end is its end
     launch_new_instance()
     atexit._run_exitfuncs()
 

@@ -121,6 +121,15 @@ def test_one_run_goes_wrong(tmp_path, fault, fault_table):
     assert not list(batch.out.rglob(".run.json*")) and not list(batch.out.rglob("inputs.json"))
 
 
+def test_the_process_that_a_run_was_forked_from_is_killed(tmp_path, fault_table):
+    batch = Batch(tmp_path, "import psutil; psutil.Process().parent().parent().kill(); time.sleep(1e6)")
+    code, said = batch.run("--jobs", "2")
+    assert code == 1 and "toy/seed-1: interrupted, stopped from outside" in said and "2 of 3 runs completed" in said
+    fault_table(
+        "a run's worker is killed (SIGKILL)", "that run's own epochs since its last checkpoint", batch.goes_on()
+    )
+
+
 def test_the_batch_itself_is_killed(tmp_path, fault_table):
     batch = Batch(tmp_path, pause=1)
     process = batch.start()

@@ -1,12 +1,15 @@
 """Processes that have their libraries imported already: as if each were new, and gone when the batch is."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+from conftest import ROOT
 
 from mnist_utils.batch import Job, run_batch
 from mnist_utils.notebooks import find_notebook
@@ -62,6 +65,24 @@ def test_each_kernel_is_as_new_but_for_its_imports(tmp_path, monkeypatch):
     assert not [one for one in psutil.Process().children() if "mnist_utils.worker" in " ".join(one.cmdline())]
 
 
+def test_importing_the_libraries_asks_for_no_gpu():
+    """A process that has asked CUDA anything cannot be forked into one that uses it."""
+    code = """
+import torch
+from mnist_utils import worker
+asked = []
+for name in ("_cuda_getDeviceCount", "_cuda_init"):
+    if hasattr(torch._C, name):
+        setattr(torch._C, name, lambda name=name: asked.append(name) or 0)
+worker._import_libraries()
+assert not asked and not torch.cuda.is_initialized(), asked
+torch.cuda.is_available()
+assert asked or torch.version.cuda is None, "this test saw nothing"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_forked_training_ends_with_the_bits_of_a_new_process(tmp_path):
     values = {"dataset": "digits", "epochs": 2, "threads": 2}
     path, ended = find_notebook("01_seed_model"), {}
@@ -73,12 +94,15 @@ def test_a_forked_training_ends_with_the_bits_of_a_new_process(tmp_path):
 
 
 def test_the_run_after_a_killed_or_endless_one_has_a_whole_worker(tmp_path):
-    end = "import os, signal, time\nif seed == 1: os.kill(os.getppid(), signal.SIGKILL)\nif seed == 2: time.sleep(1e6)"
+    end = "import os, signal, time\nfrom pathlib import Path\n(Path(out_dir) / 'kernel').write_text(str(os.getpid()))\n"
+    end += "if seed == 1: os.kill(os.getppid(), signal.SIGKILL)\nif seed == 2: time.sleep(1e6)"
     path = write(tmp_path / "end.ipynb", end)
     jobs = [Job(path, {"seed": seed}, tmp_path / "out") for seed in (0, 1, 2, 3)]
     records, _ = run_batch(jobs, workers=1, timeout=20)
     assert [record.status for record in records] == ["completed", "failed", "failed", "completed"]
     assert "killed" in records[1].error and "timeout" in records[2].error
+    kernels = [int((job.folder / "kernel").read_text()) for job in jobs]
+    assert len(set(kernels)) == 4 and not any(map(psutil.pid_exists, kernels)), "a kernel outlived its run"
 
 
 @pytest.mark.parametrize("end", ["kill", "terminate", "close"])
