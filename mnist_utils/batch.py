@@ -324,7 +324,8 @@ class _Shared:
                 signal.signal(number, handler)
 
     def __call__(self, number, frame) -> None:
-        if self.begin_no_more or number == signal.SIGTERM:
+        again, self.begin_no_more = self.begin_no_more, True  # first of all: the next may come before this one is done
+        if again or number == signal.SIGTERM:
             self.now = True
             for process in list(self.running):
                 process.terminate()
@@ -334,7 +335,6 @@ class _Shared:
                 future.cancel()
         elif self.running:
             print(f"\nwaiting for {len(self.running)} runs, no more are begun; Ctrl-C again stops them", flush=True)
-        self.begin_no_more = True
 
 
 def _run_apart(job: Job, shared: _Shared, timeout: float | None, memory: float | None) -> str:
