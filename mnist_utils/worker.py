@@ -91,11 +91,12 @@ def main() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         job = json.loads(line)
+        if not FORKS:
+            print(_run(job, batch), file=answers, flush=True)
+            return
         if job["warm"]:
             _import_libraries()
-        print(_run_forked(job, batch, answers) if FORKS else _run(job, batch), file=answers, flush=True)
-        if not FORKS:
-            return
+        print(_run_forked(job, batch, answers), file=answers, flush=True)
 
 
 @functools.cache
