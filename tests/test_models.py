@@ -63,7 +63,7 @@ def test_count_parameters_counts_shared_ones_once_and_frozen_ones_not():
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, seed"):
+    with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, quickest, seed"):
         build_model("resnet")
 
 
@@ -74,6 +74,7 @@ def test_unknown_model_names_the_known():
         ("C8 M", 200 + 16 + 90),
         ("c8 d12", 72 + 16 + (72 + 96 + 24) + 130),
         ("c8 r8*3", 72 + 16 + (72 + 64 + 3 * 16) + 90),
+        ("v8 M v12", 72 + 16 + (864 + 24) + 130),
     ],
 )
 def test_blocks_have_the_parameters_one_counts_by_hand(blocks, parameters):
