@@ -86,12 +86,12 @@ class Erase:
 
 
 def straighten(images: Tensor) -> Tensor:
-    """The images with their slant taken away, of the same shape and type: (..., S, S), uint8 or float32 in 0..255.
+    """The images upright, their ink in the middle, in the same shape and type: (..., S, S), uint8 or float32 in 0..255.
 
-    The slant is the columns that the ink moves to the side for each row further down, by least squares: a quotient of
-    second moments of the pixels. Each row is moved back by as much, bilinearly, so that the ink's centre stays where
-    it is. LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, did so
-    to MNIST ("deslanting"). No label is looked at. An upright or empty image stays as it is.
+    The slant is how many columns the ink moves to the side for each row further down, by least squares: a quotient of
+    second moments of the pixels. Each row is moved back by as much, and the centre of the ink into the middle, in one
+    bilinear resampling. LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition",
+    1998, deslanted MNIST so. No label is looked at. An empty image stays empty.
     """
     side = images.shape[-1]
     pixels = images.reshape(-1, 1, side, side).float()
@@ -111,14 +111,14 @@ def _slanted(grid: Tensor, images: Tensor) -> Tensor:
     """
     line = _pixel_centres(images.shape[-1], images.device)
     images = images.squeeze(1)
-    rows = images.sum(dim=2)  # the ink of each row
-    ink = rows.sum(dim=1, keepdim=True).clamp(min=1e-6)  # an empty image has its centre in the middle
-    x, y = images.sum(dim=1) @ line[:, None] / ink, rows @ line[:, None] / ink  # the ink's centre, (B, 1) each
-    across, down = images @ line - x * rows, line - y  # (B, S): how far each row's ink, and the row, are from it
+    rows, columns = images.sum(dim=2), images.sum(dim=1)  # the ink of each row and of each column, (B, S)
+    ink = rows.sum(dim=1).clamp(min=1e-6)  # an empty image has its centre in the middle
+    x, y = columns @ line / ink, rows @ line / ink  # the centre of the ink, (B,) each
+    across, down = images @ line - x[:, None] * rows, line - y[:, None]  # from the centre, (B, S) each
     spread = (rows * down * down).sum(dim=1)
-    slant = (across * down).sum(dim=1) / spread.clamp(min=1e-6)  # 0 where all ink is in one row
-    moved = slant[:, None, None] * (grid[:, 1] - y[:, :, None])
-    return torch.stack([grid[:, 0] + moved, grid[:, 1]], dim=1)
+    slant = (across * down).sum(dim=1) / spread.clamp(min=1e-6)  # 0 where all the ink is in one row
+    x, y, slant = (numbers[:, None, None] for numbers in (x, y, slant))
+    return torch.stack([x + grid[:, 0] + slant * grid[:, 1], y + grid[:, 1]], dim=1)
 
 
 def _pixel_centres(side: int, device: torch.device) -> Tensor:

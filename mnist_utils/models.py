@@ -94,7 +94,8 @@ class ConvNet(nn.Module):
         for word in blocks.split():
             found = re.fullmatch(r"M|([cCvdr])(\d+)(?:\*(\d+))?", word)
             if not found:
-                raise ValueError(f"unknown block {word!r} in {blocks!r}; there are c16, C16, v16, d16, d16*2, r16 and M")
+                known = "c16, C16, v16, d16, d16*2, r16 and M"
+                raise ValueError(f"unknown block {word!r} in {blocks!r}; there are {known}")
             kind, width, times = found[1], int(found[2] or channels), int(found[3] or 1)
             self.body.extend(_block(kind, channels, width, times, getattr(nn, activation)))
             channels = width
