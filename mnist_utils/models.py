@@ -120,7 +120,7 @@ MODELS = {
     "seed": SeedModel,
     "smallest": partial(ConvNet, "c12 d24 M r24 d28 r28 M d32", "SiLU"),
     "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
-    "fewest_epochs": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
+    "fewest_epochs": partial(ConvNet, "v16 v16 M v24 v24 M v32"),
     "quickest": partial(ConvNet, "v12 v16 M v24 v24 M v32"),
 }
 
