@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import DataError
+
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, pixels in 0..1
 DATASETS = ("auto", "mnist", "digits")
 SPLITS = ("assignment", "holdout")
@@ -41,10 +43,6 @@ WAYS_OUT = (
     "three ways out: connect to the internet; name a folder or URL that holds the four .gz files "
     "(--mirror on the command line, mirror in the notebook); or use the small embedded digits (dataset 'digits')"
 )
-
-
-class DataError(Exception):
-    """A dataset that cannot be had or is damaged; the message names the file or mirror and what to do."""
 
 
 @dataclass(frozen=True)

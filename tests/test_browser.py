@@ -15,10 +15,10 @@ import torch
 from conftest import ROOT
 
 from mnist_utils.data import load_data, load_digits, normalize
-from mnist_utils.export import load_run
 from mnist_utils.models import build_model
-from mnist_utils.pad import program
-from mnist_utils.reports import best_with_weights, collect
+from mnist_utils.reports.export import load_run
+from mnist_utils.reports.pad import program
+from mnist_utils.reports.pages import best_with_weights, collect
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 REPORTS = ROOT / "reports"

@@ -17,17 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .data import load_digits, normalize
-from .models import build_model
-from .records import RecordError, RunRecord, atomic_write
+from ..data import load_digits, normalize
+from ..errors import ExportError, RecordError
+from ..models import build_model
+from ..records import RunRecord, atomic_write
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of a logit
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
-
-
-class ExportError(Exception):
-    """A model that cannot be exported here, or whose export does not answer as it does."""
 
 
 def export(folder: Path, to: Path | None = None, form: str = "onnx") -> tuple[Path, float]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import MEAN, STD
+from ..data import MEAN, STD
+from ..errors import RecordError
+from ..templating import STYLE, TEMPLATES, fill
 from .export import load_run, trace
-from .html import STYLE, TEMPLATES, fill
-from .records import RecordError
 
 
 def page(folder: Path, root: Path) -> str:
