@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 where a run failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is a Ctrl-C
-    from .notebooks import UsageError
+    from .errors import UsageError
 
     try:
         return options.command(options)
@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options) -> int:
     """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
-    from . import batch, cluster, notebooks
+    from . import parameters as notebooks
+    from .batch import cluster
+    from .batch import plan as batch
 
     names, given, seeds = options.notebooks, {}, options.seeds
     if options.batch:
@@ -58,7 +60,8 @@ def run(options) -> int:
 
 
 def _run_one(job) -> int:
-    from . import assignment, execute
+    from . import assignment
+    from .batch import execute
 
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
     record = execute.run_notebook(job.path, job.values, job.out, job.variant)
@@ -77,7 +80,7 @@ def _show_plan(jobs: list, workers: int) -> int:
 
 
 def _run_batch(jobs: list, workers: int, options) -> int:
-    from . import batch
+    from .batch import plan as batch
 
     where = dict(scheduler=options.scheduler, resources=options.resources)
     records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, **where)
@@ -91,7 +94,7 @@ def _run_batch(jobs: list, workers: int, options) -> int:
 
 def list_notebooks(options) -> int:
     """Print each notebook with its parameters: type, default, meaning, choices."""
-    from . import notebooks
+    from . import parameters as notebooks
 
     for path in notebooks.all_notebooks():
         print(path)
@@ -103,7 +106,7 @@ def list_notebooks(options) -> int:
 
 def repository(options) -> int:
     """Put another owner/name into every link to the repository, or print the one it has."""
-    from . import repository as room
+    from .reports import repository as room
 
     if options.name:
         for path in room.rename(options.name):
@@ -115,9 +118,8 @@ def repository(options) -> int:
 
 def report(options) -> int:
     """Rebuild every page, plot and table of results from the records."""
-    from . import reports
-    from .notebooks import UsageError
-    from .records import RecordError
+    from .errors import RecordError, UsageError
+    from .reports import pages as reports
 
     try:
         results = reports.rebuild(options.reports, options.readme)
@@ -129,9 +131,8 @@ def report(options) -> int:
 
 def export(options) -> int:
     """Write a run's model for other runtimes and say how far its answers are from torch's."""
-    from . import export as room
-    from .notebooks import UsageError
-    from .records import RecordError
+    from .errors import RecordError, UsageError
+    from .reports import export as room
 
     try:
         path, difference = room.export(options.folder, options.to, options.format)
@@ -143,9 +144,8 @@ def export(options) -> int:
 
 def search(options) -> int:
     """Run the trials that the log lacks, on the holdout images, and rebuild the search's page."""
-    from . import search as room
-    from .data import DataError
-    from .notebooks import UsageError
+    from .bench import search as room
+    from .errors import DataError, UsageError
 
     try:
         room.search(options.trials, options.jobs, options.data_dir, options.mirror)
@@ -156,10 +156,9 @@ def search(options) -> int:
 
 def bench(options) -> int:
     """Measure speed, or pair accuracies, or show a saved measurement again."""
-    from . import bench as room
-    from . import throughput
-    from .data import DataError
-    from .notebooks import UsageError
+    from .bench import loop as room
+    from .bench import throughput
+    from .errors import DataError, UsageError
 
     seeds, where = range(options.seeds), dict(data_dir=options.data_dir)
     try:
@@ -192,8 +191,8 @@ def grade(options) -> int:
     """Say what submissions show of the rules, without executing them. Returns 0 where all pass, else 1."""
     from . import grading
     from .assignment import PASS
+    from .errors import UsageError
     from .grading import output
-    from .notebooks import UsageError
     from .records import write_text
 
     rules = grading.load_rules(options.rules)

@@ -19,13 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .errors import CheckpointError
 from .records import EpochRow, RunRecord, atomic_write
 
 KEPT = 2  # the last one, and the one before it in case the last is damaged
-
-
-class CheckpointError(Exception):
-    """A checkpoint that is damaged or of another run; the message names the file and what is wrong."""
 
 
 class Checkpoints:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .augment import Affine, straighten
+from .errors import DataError
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, pixels in 0..1
 DATASETS = ("auto", "mnist", "digits")
@@ -43,10 +44,6 @@ WAYS_OUT = (
     "three ways out: connect to the internet; name a folder or URL that holds the four .gz files "
     "(--mirror on the command line, mirror in the notebook); or use the small embedded digits (dataset 'digits')"
 )
-
-
-class DataError(Exception):
-    """A dataset that cannot be had or is damaged; the message names the file or mirror and what to do."""
 
 
 @dataclass(frozen=True)

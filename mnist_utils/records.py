@@ -21,13 +21,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .errors import RecordError
+
 SCHEMA = 1
 STATUSES = ("running", "completed", "failed", "interrupted")
 PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconvert")
-
-
-class RecordError(Exception):
-    """A run record that is missing, damaged, or of another schema."""
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from .errors import DivergedError
 from .records import EpochRow, atomic_write
 
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
-
-
-class DivergedError(RuntimeError):
-    """The training loss is no longer a number."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from conftest import ROOT, make_record
 
-from mnist_utils.batch import (
+from mnist_utils.batch.execute import fingerprint, run_notebook
+from mnist_utils.batch.plan import (
     Job,
     auto_workers,
     format_summary,
@@ -22,8 +23,8 @@ from mnist_utils.batch import (
     run_batch,
     share_of_cores,
 )
-from mnist_utils.execute import fingerprint, run_notebook
-from mnist_utils.notebooks import UsageError, check_values, find_notebook, read_parameters
+from mnist_utils.errors import UsageError
+from mnist_utils.parameters import check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
 
 PARAMETERS = """
@@ -457,7 +458,7 @@ def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
     core = tmp_path / "core"
     shutil.copytree(ROOT / "mnist_utils", core)
     (core / "training.py").write_text("changed")
-    monkeypatch.setattr("mnist_utils.execute.__file__", str(core / "execute.py"))
+    monkeypatch.setattr("mnist_utils.batch.execute.__file__", str(core / "batch/execute.py"))
     assert same["package"] != fingerprint(path, {"seed": 1})["package"]
 
 

@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from mnist_utils import bench
-from mnist_utils.bench import AUGMENT, Work, format_bench, format_paired
+from mnist_utils.bench import loop as bench
+from mnist_utils.bench.loop import AUGMENT, Work, format_bench, format_paired
 from mnist_utils.data import load_digits
 from mnist_utils.models import SeedModel
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, filled_in
 
 from mnist_utils.records import RunRecord
-from mnist_utils.repository import current
+from mnist_utils.reports.repository import current
 
 ABSENT = ("mnist_utils", "__editable__", "papermill")  # all else that the package needs is there on Colab
 COLAB = ("ipython==7.34.0", "ipykernel==6.17.1", "jupyter_client==7.4.9")  # what it had in June 2026

@@ -11,16 +11,8 @@ import torch
 from torchvision import datasets, transforms
 
 from mnist_utils.augment import Affine, Shift, straighten
-from mnist_utils.data import (
-    DataError,
-    TensorLoader,
-    hold_out,
-    load_data,
-    load_digits,
-    load_mnist,
-    make_loaders,
-    normalize,
-)
+from mnist_utils.data import TensorLoader, hold_out, load_data, load_digits, load_mnist, make_loaders, normalize
+from mnist_utils.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte"
 

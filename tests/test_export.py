@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import make_record
 
-from mnist_utils import export as room
 from mnist_utils.__main__ import main
 from mnist_utils.models import build_model
+from mnist_utils.reports import export as room
 from mnist_utils.training import save_weights
 
 

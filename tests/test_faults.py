@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from mnist_utils.execute import is_running, run_folder
+from mnist_utils.batch.execute import is_running, run_folder
 from mnist_utils.records import RunRecord
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits as on Unix")

@@ -18,13 +18,13 @@ from submissions import code, course_log, keras_log, markdown, notebook, torchsu
 
 from mnist_utils.__main__ import main
 from mnist_utils.assignment import FAIL, PASS
+from mnist_utils.errors import UsageError
 from mnist_utils.grading import NOT_SHOWN, grade, output
 from mnist_utils.grading.finding import find_iterations
 from mnist_utils.grading.markup import tokens
 from mnist_utils.grading.reading import Submission, read_document
 from mnist_utils.grading.rules import FIFTH, FOURTH, judge, load_rules
 from mnist_utils.grading.source import parse
-from mnist_utils.notebooks import UsageError
 
 REPORTS = sorted(path.parent for path in ROOT.glob("reports/*/seed-0/run.json"))
 
@@ -84,7 +84,7 @@ def test_notebooks_of_both_formats(version):
 def test_html_of_every_template_reads_as_the_notebook_does(template):
     from nbconvert import HTMLExporter
 
-    from mnist_utils.html import TEMPLATES
+    from mnist_utils.templating import TEMPLATES
 
     where = {"extra_template_basedirs": [str(TEMPLATES)]} if template == "report" else {}
     source = nbformat.reads(made.submission((9938, 9941)), as_version=4)

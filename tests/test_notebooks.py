@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT, filled_in
 from nbclient import NotebookClient
 
-from mnist_utils.notebooks import read_parameters
+from mnist_utils.parameters import read_parameters
 from mnist_utils.records import RunRecord
-from mnist_utils.repository import current
+from mnist_utils.reports.repository import current
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").glob("*/seed-*/*.ipynb"))

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 
 from mnist_utils.__main__ import _parser
-from mnist_utils.batch import parse_seeds, plan, read_batch
-from mnist_utils.notebooks import find_notebook
+from mnist_utils.batch.plan import parse_seeds, plan, read_batch
+from mnist_utils.parameters import find_notebook
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import ROOT, make_record
 
-from mnist_utils.records import SCHEMA, RecordError, RunRecord, atomic_write, save_misread
+from mnist_utils.errors import RecordError
+from mnist_utils.records import SCHEMA, RunRecord, atomic_write, save_misread
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path):
@@ -78,8 +79,8 @@ def test_status_is_one_of_the_known():
 
 def test_the_rooms_and_the_records_load_no_torch():
     code = (
-        "import sys, mnist_utils.records, mnist_utils.assignment, mnist_utils.batch, mnist_utils.execute, "
-        "mnist_utils.reports, mnist_utils.__main__; sys.exit('torch' in sys.modules)"
+        "import sys, mnist_utils.records, mnist_utils.assignment, mnist_utils.batch.plan, mnist_utils.batch.execute, "
+        "mnist_utils.reports.pages, mnist_utils.__main__; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
 
-from mnist_utils import frontier, hardest, html, pad, reports
 from mnist_utils.__main__ import main
 from mnist_utils.data import MEAN, STD
-from mnist_utils.export import load_run
-from mnist_utils.records import RecordError, RunRecord
+from mnist_utils.errors import RecordError
+from mnist_utils.records import RunRecord
+from mnist_utils.reports import frontier, hardest, html, pad
+from mnist_utils.reports import pages as reports
+from mnist_utils.reports.export import load_run
 
 MARKS = f"above\n\n{reports.BEGIN}\nold\n{reports.END}\n\nbelow\n"
 

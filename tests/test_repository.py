@@ -11,7 +11,7 @@ from conftest import ROOT
 from test_readme import tracked
 
 from mnist_utils.__main__ import main
-from mnist_utils.repository import current
+from mnist_utils.reports.repository import current
 
 PAGES = [ROOT / "README.md", *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("reports/*.md"), *ROOT.glob("reports/*/*.md")]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))

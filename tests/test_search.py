@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mnist_utils import search
+from mnist_utils.bench import search
+from mnist_utils.bench.search import Trial
 from mnist_utils.data import hold_out, load_data
-from mnist_utils.search import Trial
 
 
 def test_a_trial_reads_back_as_it_is_written():

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from mnist_utils import throughput
-from mnist_utils.batch import Job
+from mnist_utils.batch.execute import run_notebook
+from mnist_utils.batch.plan import Job
+from mnist_utils.bench import throughput
 from mnist_utils.data import load_data
-from mnist_utils.execute import run_notebook
-from mnist_utils.notebooks import find_notebook
+from mnist_utils.parameters import find_notebook
 
 RESULT = {
     "machine": {"name": "a processor"},

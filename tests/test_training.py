@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_utils.augment import Affine
 from mnist_utils.data import load_digits, make_loaders, normalize
+from mnist_utils.errors import DivergedError
 from mnist_utils.models import build_model
 from mnist_utils.training import (
-    DivergedError,
     check_amp,
     check_recipe,
     choose_device,

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import Job, run_batch
-from mnist_utils.notebooks import find_notebook
+from mnist_utils.batch.plan import Job, run_batch
+from mnist_utils.batch.worker import FORKS, Worker
+from mnist_utils.parameters import find_notebook
 from mnist_utils.records import RunRecord
-from mnist_utils.worker import FORKS, Worker
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="forks as on Linux")
 
@@ -49,7 +49,7 @@ def write(path: Path, source: str) -> Path:
 
 
 def test_each_kernel_is_as_new_but_for_its_imports(tmp_path, monkeypatch):
-    monkeypatch.setattr("mnist_utils.batch.gpus", lambda: ["3"])
+    monkeypatch.setattr("mnist_utils.batch.plan.gpus", lambda: ["3"])
     path = write(tmp_path / "look.ipynb", LOOK)
     jobs = [Job(path, {"seed": seed}, tmp_path / "out") for seed in range(3)]
     records, _ = run_batch(jobs, workers=1)
@@ -62,14 +62,14 @@ def test_each_kernel_is_as_new_but_for_its_imports(tmp_path, monkeypatch):
         assert '"image/png"' in (job.folder / "look.ipynb").read_text(), "pyplot drew into no cell"
     assert len({fact["pid"] for fact in facts}) == 3 and len({fact["torch_seed"] for fact in facts}) == 1
     assert len({draw for fact in facts for draw in fact["draws"]}) == 6
-    assert not [one for one in psutil.Process().children() if "mnist_utils.worker" in " ".join(one.cmdline())]
+    assert not [one for one in psutil.Process().children() if "mnist_utils.batch.worker" in " ".join(one.cmdline())]
 
 
 def test_importing_the_libraries_asks_for_no_gpu():
     """A process that has asked CUDA anything cannot be forked into one that uses it."""
     code = """
 import torch
-from mnist_utils import worker
+from mnist_utils.batch import worker
 asked = []
 for name in ("_cuda_getDeviceCount", "_cuda_init"):
     if hasattr(torch._C, name):

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..assignment import FAIL, PASS, Verdict
-from ..cluster import executor
+from ..batch.cluster import executor
 from .finding import Iteration, find_iterations
 from .reading import Source, clean, cut, find_submissions, read
 from .rules import FOURTH, NOT_SHOWN, Rules, judge, load_rules, overall

@@ -13,7 +13,7 @@ import json
 from fractions import Fraction
 
 from ..assignment import FAIL, PASS
-from ..html import STYLE, fill
+from ..templating import STYLE, fill
 from . import Grade, Judged
 from .logs import Accuracy
 from .reading import cut

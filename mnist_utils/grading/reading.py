@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..notebooks import UsageError
+from ..errors import UsageError
 from .markup import MAX_TAGS, html_cells, table_text
 
 MAX_FILE = 40 << 20  # bytes of one file

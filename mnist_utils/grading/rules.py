@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..assignment import FAIL, PASS, Assignment, Verdict
-from ..notebooks import UsageError
+from ..errors import UsageError
 from .finding import Iteration
 from .logs import Accuracy
 from .reading import clean_name

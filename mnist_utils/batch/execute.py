@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .notebooks import UsageError, read_parameters
-from .records import RecordError, RunRecord, write_text
+from ..errors import RecordError, UsageError
+from ..parameters import read_parameters
+from ..records import RunRecord, write_text
 
 PLACES = ("data_dir", "mirror", "out_dir")  # where things lie has no part in what comes out
 NOTE = "inputs.json"  # of an unfinished run: what it was started from
@@ -45,7 +46,7 @@ def run_notebook(path: Path, values: dict, out: Path, variant: str = "", manager
         status, error = _execute(path, executed, {**values, "out_dir": folder.as_posix()}, manager)
         record = _settle(folder, path, values, inputs, status, error)
         if executed.exists():
-            from .reports import render
+            from ..reports.html import render
 
             _mark(executed, status, error)
             render(executed)
@@ -62,7 +63,7 @@ def fingerprint(path: Path, values: dict) -> dict:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     code = "\n\n".join(source for source in sources if "%pip install" not in source)
-    package = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in CORE)
+    package = b"".join((Path(__file__).parent.parent / f"{name}.py").read_bytes() for name in CORE)
     parameters = {name: p.default for name, p in read_parameters(path).items()} | values
     return {
         "notebook": hashlib.sha256(code.encode()).hexdigest(),

@@ -30,8 +30,8 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from ..errors import UsageError
 from .execute import run_notebook
-from .notebooks import UsageError
 
 FORKS = sys.platform == "linux"
 LIBRARIES = "torch._dynamo torchvision matplotlib.backends.backend_agg ipykernel.kernelapp".split()  # of the kernel
@@ -44,7 +44,7 @@ class Worker(subprocess.Popen):
     def __init__(self):
         self.said, self.answers = tempfile.TemporaryFile("a+", encoding="utf-8"), queue.SimpleQueue()
         super().__init__(
-            [sys.executable, "-m", "mnist_utils.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "mnist_utils.batch.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.said, text=True, start_new_session=True,
         )  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()

@@ -22,12 +22,12 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .augment import Affine
-from .data import Data, load_data, make_loaders
-from .models import ConvNet, SeedModel, build_model, count_parameters
-from .muon import Muon, split_parameters
-from .records import write_text
-from .training import choose_device, rise_and_fall, set_seed, test, train
+from ..augment import Affine
+from ..data import Data, load_data, make_loaders
+from ..models import ConvNet, SeedModel, build_model, count_parameters
+from ..muon import Muon, split_parameters
+from ..records import write_text
+from ..training import choose_device, rise_and_fall, set_seed, test, train
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from .assignment import PASS, judge, overall
+from ..assignment import PASS, judge, overall
+from ..errors import RecordError
+from ..records import RunRecord, write_text
 from .html import refresh, render, render_page
-from .records import RecordError, RunRecord, write_text
 from .results import Result, best_with_weights, collect, run_folders
 
 BEGIN, END = "<!-- results: `python -m mnist_utils report` writes what follows -->", "<!-- end of results -->"
@@ -44,7 +45,7 @@ def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks"), data_di
 
 
 def _write_result(folder: Path, result: Result, others: list[Result], sources: Path) -> None:
-    from . import plots
+    from .. import plots
 
     plots.save(plots.seed_curves(list(result.records.values())), folder / "seeds.png")
     write_text(folder / "README.md", page(result, others))
@@ -54,7 +55,8 @@ def _write_result(folder: Path, result: Result, others: list[Result], sources: P
 
 
 def _write_plots(root: Path, results: list[Result]) -> None:
-    from . import frontier, plots
+    from .. import plots
+    from . import frontier
 
     if results:
         plots.save(frontier.against_parameters(points(results)), root / "parameters.png")
@@ -62,7 +64,8 @@ def _write_plots(root: Path, results: list[Result]) -> None:
 
 
 def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> None:
-    from . import hardest, plots
+    from .. import plots
+    from . import hardest
 
     runs, folder = hardest.read(run_folders(root, results)), root / "hardest"
     if not runs:
@@ -309,6 +312,6 @@ def _links(result: Result, prefix: str = "") -> str:
 
 
 def _alt(result: Result) -> str:
-    from . import plots
+    from .. import plots
 
     return re.sub(r"[\[\]]", "", plots.describe_seeds(list(result.records.values())))

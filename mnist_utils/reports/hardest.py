@@ -14,8 +14,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .plots import DPI, TARGET
-from .records import RecordError
+from ..errors import RecordError
+from ..plots import DPI, TARGET
 
 MOST = 24  # digits that are shown
 # Test images whose label fewer than three of five raters held, and how many did: mturk/mnist_mturk.json of

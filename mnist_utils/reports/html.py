@@ -10,12 +10,11 @@ import json
 import shlex
 from pathlib import Path
 
-from . import assignment
-from .notebooks import UsageError, read_parameters
-from .records import RecordError, RunRecord, write_text
-
-TEMPLATES = Path(__file__).parent / "templates"
-STYLE = TEMPLATES / "report/static/report.css"
+from .. import assignment
+from ..errors import RecordError, UsageError
+from ..parameters import read_parameters
+from ..records import RunRecord, write_text
+from ..templating import STYLE, TEMPLATES, fill
 
 
 def render(notebook: Path) -> Path:
@@ -68,16 +67,6 @@ def refresh(executed: Path, source: Path) -> bool:
     _write(json.dumps(done, indent=1, ensure_ascii=False) + "\n", executed)
     render(executed)
     return True
-
-
-def fill(template: str, **facts) -> str:
-    """A template of `TEMPLATES` with these facts in it, escaped as HTML unless it says otherwise."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    places = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return places.get_template(template).render(**facts)
 
 
 def _facts(notebook: Path) -> dict:

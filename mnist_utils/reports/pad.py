@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import MEAN, STD
+from ..data import MEAN, STD
+from ..errors import RecordError
+from ..templating import STYLE, TEMPLATES, fill
 from .export import load_run, trace
-from .html import STYLE, TEMPLATES, fill
-from .records import RecordError
 
 
 def page(folder: Path, root: Path) -> str:
@@ -25,6 +25,7 @@ def page(folder: Path, root: Path) -> str:
     record, model = load_run(folder)
     try:
         network = {"mean": MEAN, "std": STD, "steps": program(model)}
+        network["deskew"] = record.parameters.get("deskew", False)
     except ValueError as error:
         raise RecordError(f"{folder}: no page to draw on ({error})") from error
     return fill(

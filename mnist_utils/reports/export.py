@@ -4,7 +4,8 @@
 
 Both are made by torch.export, which every torch from 2.6 on has; TorchScript is deprecated and not offered. The file
 takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and standard deviation 1, any N, and
-gives logits, float32 (N, 10). It replaces what stood there only if it answers as the model does.
+gives logits, float32 (N, 10); a model trained with `deskew` takes images that `augment.straighten` has set upright
+before. It replaces what stood there only if it answers as the model does.
 """
 
 import importlib.util
@@ -17,17 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .data import load_digits, normalize
-from .models import build_model
-from .records import RecordError, RunRecord, atomic_write
+from ..data import load_digits, normalize
+from ..errors import ExportError, RecordError
+from ..models import build_model
+from ..records import RunRecord, atomic_write
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of a logit
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
-
-
-class ExportError(Exception):
-    """A model that cannot be exported here, or whose export does not answer as it does."""
 
 
 def export(folder: Path, to: Path | None = None, form: str = "onnx") -> tuple[Path, float]:

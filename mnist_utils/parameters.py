@@ -14,13 +14,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import UsageError
+
 NOTEBOOKS = Path("notebooks")
 SUBMISSION = "01_seed_model"
 RESERVED = {"out_dir": "--out"}  # set by the runner itself
-
-
-class UsageError(Exception):
-    """Something asked for that cannot be done; the message says what and what to do instead."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from .batch import Job, plan, run_batch
-from .data import load_data, make_loaders
-from .models import build_model
-from .notebooks import find_notebook
-from .records import RunRecord
-from .training import choose_device, device_facts, set_seed, test, train
+from ..batch.plan import Job, plan, run_batch
+from ..data import load_data, make_loaders
+from ..models import build_model
+from ..parameters import find_notebook
+from ..records import RunRecord
+from ..training import choose_device, device_facts, set_seed, test, train
 
 TURNS = 2  # each a batch of its own, which pays once for starting its workers
 WORKERS = 4
@@ -116,7 +116,7 @@ def scheduling(counts: tuple[int, ...] = (10, 100, 1_000, 10_000)) -> dict:
     """
     from distributed import LocalCluster
 
-    from .cluster import executor
+    from ..batch.cluster import executor
 
     found = {"dask": {}, "ours": {}}
     with LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=":0") as cluster:
@@ -135,7 +135,7 @@ def _nothing(number: int) -> int:
 
 
 def _keep_books(count: int, out: Path) -> None:
-    from .batch import write_summary
+    from ..batch.plan import write_summary
 
     jobs = _jobs(1, range(count), "data", out)
     for job in jobs:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .assignment import ASSIGNMENT
-from .records import RecordError, RunRecord
+from ..assignment import ASSIGNMENT
+from ..errors import RecordError
+from ..records import RunRecord
 
 
 @dataclass(frozen=True)

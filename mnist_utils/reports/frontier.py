@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from .assignment import ASSIGNMENT
-from .plots import DPI, TARGET, TRAIN
+from ..assignment import ASSIGNMENT
+from ..plots import DPI, TARGET, TRAIN
 
 COLOURS = ("#0b5fa5", "#d98100", "#1b7f4b", "#8e44ad", "#00838f", "#7a5c00", "#c2185b", "#37474f", "#5d4037")
 MARKERS, LETTERS = "osD^vPXph", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -27,10 +27,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import RecordError, UsageError
+from ..parameters import check_values, read_parameters
+from ..records import RunRecord, write_text
 from . import cluster
 from .execute import fingerprint, is_running, run_folder
-from .notebooks import UsageError, check_values, read_parameters
-from .records import RecordError, RunRecord, write_text
 from .worker import Worker
 
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare

@@ -10,8 +10,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from .notebooks import UsageError
-from .records import atomic_write
+from ..errors import UsageError
+from ..records import atomic_write
 
 PROJECT = "pyproject.toml"
 NAMING = ("README.md", "notebooks/*.ipynb", "reports/**/*.md", "reports/**/*.ipynb", "reports/**/*.html")

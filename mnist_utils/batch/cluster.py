@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .notebooks import UsageError
+from ..errors import UsageError
 
 RETRIES = 3  # of a job whose worker is lost
 

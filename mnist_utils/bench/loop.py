@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import models, training
-from .augment import Affine
-from .data import MEAN, STD, Data, load_data, make_loaders
-from .models import SeedModel, count_parameters
-from .training import check_amp, choose_device, device_facts, set_seed, test, train
+from .. import models, training
+from ..augment import Affine
+from ..data import MEAN, STD, Data, load_data, make_loaders
+from ..models import SeedModel, count_parameters
+from ..training import check_amp, choose_device, device_facts, set_seed, test, train
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
 ELASTIC = replace(AUGMENT, elastic=0.03)

@@ -1,0 +1,1 @@
+"""Pages, tables and plots over many runs, built from their records alone."""
