@@ -64,7 +64,11 @@ def summary(record, assignment: Assignment = ASSIGNMENT) -> str:
     said = overall(verdicts)
     if said == NOT_JUDGED:
         said += f": {_why_not_judged(record, assignment) or 'the record is incomplete'}"
-    reached = f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}" if record.epochs else "no epoch"
+    reached = (
+        f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}"
+        if record.epochs
+        else "no epoch"
+    )
     return f"{said} ({reached}, {record.model.get('parameters', 0):,} parameters, {len(record.epochs)} epochs)"
 
 
@@ -89,7 +93,10 @@ def _why_not_judged(record, assignment: Assignment) -> str:
         return "not MNIST"
     if not record.epochs:
         return "no epoch was finished"
-    if record.dataset.get("split") != "assignment" or record.last.validation_total != assignment.validation_images:
+    if (
+        record.dataset.get("split") != "assignment"
+        or record.last.validation_total != assignment.validation_images
+    ):
         return f"not the {assignment.validation_images:,} test images"
     if record.status != "completed":
         return f"the run is {record.status}"
@@ -119,7 +126,11 @@ def _fully_connected(record) -> Verdict:
         return Verdict(rule, FAIL, "; ".join(found))
     convolutions = [layer for layer in layers if layer["kind"] == "convolution"]
     kernels = sorted({"x".join(map(str, layer["kernel"])) for layer in convolutions})
-    return Verdict(rule, PASS, f"{len(convolutions)} convolutions ({', '.join(kernels)}), none over a whole map")
+    return Verdict(
+        rule,
+        PASS,
+        f"{len(convolutions)} convolutions ({', '.join(kernels)}), none over a whole map",
+    )
 
 
 def _why_fully_connected(layer: dict) -> str:

@@ -36,47 +36,12 @@ class Affine:
         count, side = len(images), images.shape[-1]
         draws = torch.rand(5, count, generator=generator, device=images.device) * 2 - 1
         angle, shear = math.radians(self.degrees) * draws[0], math.radians(self.shear) * draws[3]
-        grid = affine_grid(side, angle, self.translate * draws[1:3].T, 1 + self.scale * draws[4], shear)
+        grid = affine_grid(
+            side, angle, self.translate * draws[1:3].T, 1 + self.scale * draws[4], shear
+        )
         if self.elastic:
             grid = grid + self.elastic * _smooth_noise(count, side, images.device, generator)
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
-
-
-@dataclass(frozen=True)
-class Shift:
-    """A shift by whole pixels, drawn from -`pixels`..`pixels` along each axis; what enters is background."""
-
-    pixels: int = 2
-
-    def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
-        count, side, width = len(images), images.shape[-1], self.pixels
-        draws = torch.randint(0, 2 * width + 1, (2, count, 1), generator=generator, device=images.device)
-        rows, columns = draws + torch.arange(side, device=images.device)
-        which = torch.arange(count, device=images.device)[:, None, None]
-        padded = F.pad(images.squeeze(1), (width,) * 4)
-        return padded[which, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
-
-
-@dataclass(frozen=True)
-class Erase:
-    """With chance `chance`, one rectangle of each image becomes background, each side `smallest`..`largest` pixels.
-
-    After Zhong et al., "Random Erasing Data Augmentation", 2017; sides are drawn apart, not from area and ratio.
-    """
-
-    chance: float = 0.5
-    smallest: int = 2
-    largest: int = 8
-
-    def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
-        count, side, device = len(images), images.shape[-1], images.device
-        sides = torch.randint(self.smallest, self.largest + 1, (2, count, 1), generator=generator, device=device)
-        places = torch.rand(2, count, 1, generator=generator, device=device) * (side - sides + 1)
-        pixels = torch.arange(side, device=device)
-        inside = (pixels >= places.floor()) & (pixels < places.floor() + sides)
-        chosen = torch.rand(count, generator=generator, device=device) < self.chance
-        hidden = inside[0][:, :, None] & inside[1][:, None, :] & chosen[:, None, None]
-        return images.masked_fill(hidden.unsqueeze(1), 0.0)
 
 
 def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
@@ -87,7 +52,9 @@ def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: T
     planes of their own, which `F.affine_grid` does not do: that takes three times as long.
     """
     cos, sin, slant = angle.cos(), angle.sin(), shear.tan()
-    columns = torch.stack([cos - sin * slant, -sin, sin + cos * slant, cos])  # of x: to x, y; of y: to x, y
+    columns = torch.stack(
+        [cos - sin * slant, -sin, sin + cos * slant, cos]
+    )  # of x: to x, y; of y: to x, y
     from_x, from_y = (columns / scale).view(2, 2, -1).mT[..., None]  # (B, 2, 1) each
     line = (2 * torch.arange(side, device=angle.device) + 1) / side - 1  # pixel centres
     shift = 2 * shift
@@ -96,10 +63,15 @@ def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: T
     return across[:, :, None, :] + down[:, :, :, None]
 
 
-def _smooth_noise(count: int, side: int, device: torch.device, generator: Generator | None) -> Tensor:
+def _smooth_noise(
+    count: int, side: int, device: torch.device, generator: Generator | None
+) -> Tensor:
     """Normal noise on a coarse lattice, smoothed by a Gaussian: (count, 2, side, side), standard deviation 1."""
     lattice = 8
-    pixels, knots = torch.linspace(0, 1, side, device=device), torch.linspace(0, 1, lattice, device=device)
+    pixels, knots = (
+        torch.linspace(0, 1, side, device=device),
+        torch.linspace(0, 1, lattice, device=device),
+    )
     smooth = F.normalize(torch.exp(-(((pixels[:, None] - knots) * lattice / 1.5) ** 2)), dim=1)
     noise = torch.randn(count, 2, lattice, lattice, generator=generator, device=device)
     return smooth @ noise @ smooth.T

@@ -1,24 +1,24 @@
-"""MNIST as tensors in memory: fetched by torchvision, checked pixel by pixel, split, served in batches.
+"""MNIST as tensors in memory: fetched once, checked value by value, split, served in batches.
 
     data = load_data("mnist", data_dir="data", split="assignment")
     train_loader, validation_loader = make_loaders(data, batch_size=128, seed=0)
     images, labels = next(iter(train_loader))      # float32 (128, 1, 28, 28), int64 (128,)
 
-A machine that can reach no MNIST has scikit-learn's small digits instead, under their own name and a banner.
+A machine that cannot reach MNIST uses scikit-learn's small digits, under their own name and a banner.
 """
 
+import gzip
 import hashlib
-import http.client
+import io
 import math
-import os
-import shutil
-import socket
-import tempfile
+import queue
 import textwrap
+import threading
+import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,21 +27,30 @@ import torch
 from torch import Tensor
 
 from .errors import DataError
+from .records import atomic_write
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, pixels in 0..1
 DATASETS = ("auto", "mnist", "digits")
 SPLITS = ("assignment", "holdout")
-CHECKSUMS = {  # SHA-256 of the pixels and of the labels, one byte each, headers left out
+SHAPES = {
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+# SHA-256 of the pixels and of the labels, one byte each, without the files' headers.
+CHECKSUMS = {
     "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
     "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
-COUNTS = {"train": 60_000, "t10k": 10_000}
-TIMEOUT = 5.0  # seconds that a mirror may stay silent
+SILENCE = 5.0  # seconds a mirror may send nothing
+DEADLINE = 120.0  # seconds the whole download may take
 WAYS_OUT = (
     "three ways out: connect to the internet; name a folder or URL that holds the four .gz files "
-    "(--mirror on the command line, mirror in the notebook); or use the small embedded digits (dataset 'digits')"
+    "(--mirror on the command line, mirror in the notebook); or use the small embedded digits "
+    "(dataset 'digits')"
 )
 
 
@@ -70,10 +79,18 @@ class Data:
     def facts(self) -> dict:
         """What the run record keeps of the data."""
         counts = {"train": len(self.train_labels), "validation": len(self.validation_labels)}
-        return {"name": self.name, "split": self.split, **counts, "checksum": self.checksum, "note": self.note}
+        return {
+            "name": self.name,
+            "split": self.split,
+            **counts,
+            "checksum": self.checksum,
+            "note": self.note,
+        }
 
 
-def load_data(name: str = "auto", data_dir: str | Path = "data", mirror: str = "", split: str = "assignment") -> Data:
+def load_data(
+    name: str = "auto", data_dir: str | Path = "data", mirror: str = "", split: str = "assignment"
+) -> Data:
     """The dataset `name`, one of `DATASETS`, with the validation images of `split`, one of `SPLITS`.
 
     "auto" takes MNIST where it can be had and the digits, under a banner, where not. `data_dir` is the cache;
@@ -82,7 +99,9 @@ def load_data(name: str = "auto", data_dir: str | Path = "data", mirror: str = "
     """
     for value, choices in ((name, DATASETS), (split, SPLITS)):
         if value not in choices:
-            raise ValueError(f"unknown dataset or split {value!r}; choose one of {', '.join(choices)}")
+            raise ValueError(
+                f"unknown dataset or split {value!r}; choose one of {', '.join(choices)}"
+            )
     if name == "digits":
         data = load_digits("it was asked for")
     else:
@@ -96,20 +115,30 @@ def load_data(name: str = "auto", data_dir: str | Path = "data", mirror: str = "
 
 
 def load_mnist(data_dir: str | Path = "data", mirror: str = "") -> Data:
-    """MNIST from the cache in `data_dir`, filled or repaired first where it must be.
+    """MNIST from the cache in `data_dir`; what is missing or damaged there is fetched first.
 
-    torchvision downloads, checks the archives' MD5 and extracts; here every pixel and label is checked against
-    `CHECKSUMS`, for torchvision does not look at extracted files again. Raises DataError.
+    The cache is torchvision's: `MNIST/raw` with the four files and their archives. Every pixel and
+    every label is checked against `CHECKSUMS` each time, which torchvision does not do. Raises
+    DataError, which names each source that was tried, and why it did not serve.
     """
-    root, note = Path(data_dir), ""
-    try:
-        parts = _read(root)
-    except DataError as damage:
-        _fetch(root, mirror, str(damage))
-        parts = _read(root)
-        note = "" if isinstance(damage, _Missing) else f"Repaired the cache: {damage}."
-    checksum = _digest("".join(CHECKSUMS[name] for name in parts).encode())  # _read has held each part to its own
-    return Data("mnist", *parts.values(), checksum=checksum, note=note)
+    raw = Path(data_dir) / "MNIST" / "raw"
+    parts, repaired = [], []
+    until = time.monotonic() + DEADLINE
+    for name in SHAPES:
+        path = raw / name
+        try:
+            values = _checked(name, path.read_bytes())
+        except (OSError, ValueError) as error:
+            if path.exists():
+                repaired.append(f"{path} was damaged ({error})")
+            values = _fetch(name, raw, mirror, until)
+        parts.append(torch.from_numpy(values.copy()))
+    train_images, train_labels, test_images, test_labels = parts
+    checksum = _digest("".join(CHECKSUMS[name] for name in SHAPES).encode())
+    note = f"Repaired the cache: {'; '.join(repaired)}." if repaired else ""
+    return Data(
+        "mnist", train_images, train_labels.long(), test_images, test_labels.long(), checksum, note=note
+    )  # fmt: skip
 
 
 def load_digits(reason: str) -> Data:
@@ -124,10 +153,22 @@ def load_digits(reason: str) -> Data:
     small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
     large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bilinear")
     images = torch.nn.functional.pad(large, (4, 4, 4, 4)).squeeze(1).round().to(torch.uint8)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
+    )
     labels = torch.from_numpy(labels).long()
-    checksum = _digest((_digest(images) + _digest(labels)).encode())
-    return Data("digits", images[train], labels[train], images[test], labels[test], checksum, note=_banner(reason))
+    # One byte each, as in `CHECKSUMS`.
+    parts = (part.to(torch.uint8).numpy().tobytes() for part in (images, labels))
+    checksum = _digest("".join(map(_digest, parts)).encode())
+    return Data(
+        "digits",
+        images[train],
+        labels[train],
+        images[test],
+        labels[test],
+        checksum,
+        note=_banner(reason),
+    )
 
 
 def hold_out(data: Data) -> Data:
@@ -172,7 +213,11 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count, device = len(self.labels), self.labels.device
         shuffled = self.generator is not None
-        order = torch.randperm(count, generator=self.generator, device=device) if shuffled else torch.arange(count)
+        order = (
+            torch.randperm(count, generator=self.generator, device=device)
+            if shuffled
+            else torch.arange(count)
+        )
         for chosen in order.to(device).split(self.batch_size):
             images = self.images[chosen].unsqueeze(1).float()
             if self.augment is not None:
@@ -181,17 +226,27 @@ class TensorLoader:
 
 
 def make_loaders(
-    data: Data, batch_size: int, seed: int, device: torch.device | str = "cpu", augment: Callable | None = None
+    data: Data,
+    batch_size: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    augment: Callable | None = None,
 ) -> tuple[TensorLoader, TensorLoader]:
     """The training loader, shuffled and augmented anew each pass from `seed`, and the validation loader, in order.
 
     The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the training images.
     """
     if not 1 <= batch_size <= len(data.train_labels):
-        raise ValueError(f"batch_size must be from 1 to {len(data.train_labels):,} (the images), got {batch_size}")
+        raise ValueError(
+            f"batch_size must be from 1 to {len(data.train_labels):,} (the images), got {batch_size}"
+        )
     generator = torch.Generator(device).manual_seed(seed)
-    train = TensorLoader(data.train_images.to(device), data.train_labels.to(device), batch_size, generator, augment)
-    validation = TensorLoader(data.validation_images.to(device), data.validation_labels.to(device), batch_size)
+    train = TensorLoader(
+        data.train_images.to(device), data.train_labels.to(device), batch_size, generator, augment
+    )
+    validation = TensorLoader(
+        data.validation_images.to(device), data.validation_labels.to(device), batch_size
+    )
     return train, validation
 
 
@@ -200,101 +255,92 @@ def normalize(images: Tensor) -> Tensor:
     return (images.float() - 255 * MEAN) / (255 * STD)
 
 
-class _Missing(DataError):
-    """No cache yet: nothing to repair, only to fetch."""
+def _checked(name: str, content: bytes) -> np.ndarray:
+    """The values in an IDX file, uint8 of the shape that `name` has. Raises ValueError for others."""
+    shape = SHAPES[name]
+    values = memoryview(content)[
+        4 + 4 * len(shape) :
+    ]  # behind the header: a magic number and the sizes
+    if _digest(values) != CHECKSUMS[name]:
+        raise ValueError("its SHA-256 differs")
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _read(root: Path) -> dict[str, Tensor]:
-    """The four checked tensors by file name, images before labels, training before test."""
-    from torchvision.datasets import MNIST
+def _fetch(name: str, raw: Path, mirror: str, until: float) -> np.ndarray:
+    """Fill the cache with one file: from its archive beside it, else from the mirrors in turn.
 
-    raw = root / "MNIST" / "raw"
-    missing = [name for name in CHECKSUMS if not (raw / name).is_file()]
-    if missing:
-        raise _Missing(f"{raw / missing[0]} is not there")
-    parts = {}
-    for part, count in COUNTS.items():
-        try:
-            dataset = MNIST(root, train=part == "train")
-        except Exception as error:  # torchvision's reader raises whatever the damage happens to cause
-            raise DataError(f"{raw}/{part}-*-ubyte is damaged ({error or type(error).__name__})") from error
-        images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
-        parts |= {images: dataset.data, labels: dataset.targets}
-        _check(raw / images, dataset.data, (count, 28, 28))
-        _check(raw / labels, dataset.targets, (count,))
-    return parts
-
-
-def _check(path: Path, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise DataError, naming the file, where it does not hold what it should."""
-    if tuple(tensor.shape) != shape:
-        raise DataError(f"{path} is damaged (shape {tuple(tensor.shape)}, expected {shape})")
-    if tensor.dtype not in (torch.uint8, torch.int64):
-        raise DataError(f"{path} is damaged (type {tensor.dtype}, expected bytes)")
-    if len(shape) == 1 and not 0 <= int(tensor.min()) <= int(tensor.max()) <= 9:
-        raise DataError(f"{path} is damaged (labels outside 0 to 9)")
-    if _digest(tensor) != CHECKSUMS[path.name]:
-        raise DataError(f"{path} is damaged (SHA-256 of the content differs)")
-
-
-def _fetch(root: Path, mirror: str, wanted_because: str) -> None:
-    """Fill the cache from its own intact archives or a mirror, in a folder apart, then move each file into place.
-
-    Every move is atomic and every file's content fixed, so processes that fetch at once do not disturb each other.
+    torchvision knows the mirrors; `until` is a time of `time.monotonic`.
+    Each file is replaced whole and its content is fixed, so that processes that start at once on an
+    empty cache do not disturb each other.
     """
     from torchvision.datasets import MNIST
 
-    raw, errors = root / "MNIST" / "raw", []
-    for source in [_folder_or_url(mirror)] if mirror else MNIST.mirrors:
+    size, problems = 16 + math.prod(SHAPES[name]), []
+    for source in [raw, *map(_folder_or_url, [mirror] if mirror else MNIST.mirrors)]:
         try:
+            archive = _archive(source, f"{name}.gz", 2 * size, until)
+            # A small archive can hold gigabytes: one byte more than expected is enough to tell.
+            with gzip.open(io.BytesIO(archive)) as stream:
+                content = stream.read(size + 1)
+            values = _checked(name, content)
             raw.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as apart, _silence_limit(TIMEOUT):
-                _download(source, raw, Path(apart))
-            return
-        except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-            errors.append(f"{source}: {(str(error) or type(error).__name__).strip().splitlines()[-1]}")
-    raise DataError(f"MNIST cannot be had: {wanted_because}, and {'; '.join(errors)}; {WAYS_OUT}")
+            for file, data in ((f"{name}.gz", archive), (name, content)):
+                with atomic_write(raw / file) as part:
+                    part.write_bytes(data)
+            return values
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            problems.append(f"{source}: {name}.gz: {error or type(error).__name__}")
+    raise DataError(f"MNIST cannot be had: {'; '.join(problems)}; {WAYS_OUT}")
 
 
-def _download(source: Path | str, raw: Path, apart: Path) -> None:
-    """Archives that are intact are copied, the rest downloaded; torchvision verifies and extracts them all."""
-    from torchvision.datasets import MNIST
-    from torchvision.datasets.utils import check_integrity
+def _archive(source: Path | str, name: str, limit: int, until: float) -> bytes:
+    """An archive of at most `limit` bytes from a folder or a URL. Raises OSError or ValueError."""
+    if isinstance(source, Path):
+        path = source / name
+        if not path.is_file():
+            raise ValueError("it is not there")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    else:
+        content = _download(f"{source}/{name}", limit, until - time.monotonic())
+    if len(content) > limit:
+        raise ValueError(f"it is longer than {limit:,} bytes")
+    return content
 
-    fresh = apart / "MNIST" / "raw"
-    fresh.mkdir(parents=True)
-    folders = [raw, source] if isinstance(source, Path) else [raw]
-    for name, md5 in MNIST.resources:
-        intact = [folder / name for folder in folders if check_integrity(folder / name, md5)]
-        if intact:
-            shutil.copy(intact[0], fresh)
-        elif isinstance(source, Path):
-            raise OSError(f"{name} is {'damaged (its MD5 differs)' if (source / name).exists() else 'not there'}")
-    type("MNIST", (MNIST,), {"mirrors": [f"{source}"]})(apart, download=True)  # the cache's folder has this name
-    for path in fresh.iterdir():
-        os.replace(path, raw / path.name)
+
+def _download(url: str, limit: int, seconds: float) -> bytes:
+    """The first `limit` + 1 bytes at `url`. Raises OSError, after `seconds` at the latest.
+
+    A server can drip bytes, headers too, so slowly that no limit on silence ends it. Only a thread
+    that is left behind keeps the deadline; it writes nothing and does not outlive the process.
+    """
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=SILENCE) as response:
+                answers.put(response.read(limit + 1))
+        except Exception as error:  # whatever it is, the thread that waits raises it
+            answers.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(0, seconds))
+    except queue.Empty:
+        raise TimeoutError(f"not finished after {DEADLINE:g} seconds in all") from None
+    if isinstance(answer, bytes):
+        return answer
+    raise OSError(f"{answer or type(answer).__name__}") from answer
 
 
 def _folder_or_url(mirror: str) -> Path | str:
-    """A folder as a path, also where it was given as a file URL, and a URL with the slash torchvision expects."""
+    """A folder as a path, also where it was given as a file URL, and a URL without its last slash."""
     if mirror.startswith("file://"):
         mirror = urllib.request.url2pathname(urllib.parse.urlparse(mirror).path)
-    return mirror.rstrip("/") + "/" if "://" in mirror else Path(mirror)
+    return mirror.rstrip("/") if "://" in mirror else Path(mirror)
 
 
-@contextmanager
-def _silence_limit(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _digest(content: Tensor | bytes) -> str:
-    """SHA-256 of a tensor's values, one byte each, or of bytes."""
-    content = content if isinstance(content, bytes) else content.to(torch.uint8).numpy()
+def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """What each layer of a network sees of the image: the receptive-field table, for any model.
 
     layers = trace_layers(build_model("seed"))
-    print(format_layers(layers))
+    plots.show(plots.network(image, layers))
 
 The table is also what the verdict on fully connected layers is read from, so it watches tensor operations, behind which
 no layer can hide, instead of modules.
@@ -50,7 +50,9 @@ def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 2
     parameter = next(model.parameters())
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
     was_training, watcher = model.training, _Watcher(image)
-    hooks = [hook for name, module in model.named_modules() for hook in watcher.follow(name, module)]
+    hooks = [
+        hook for name, module in model.named_modules() for hook in watcher.follow(name, module)
+    ]
     try:
         with torch.no_grad(), watcher:
             model.eval()(image)
@@ -59,17 +61,6 @@ def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 2
         for hook in hooks:
             hook.remove()
     return watcher.layers
-
-
-def format_layers(layers: list[Layer]) -> str:
-    """The receptive-field table as text, one line a layer."""
-    columns = "kernel stride padding input_size output_size receptive_field jump".split()
-    width = max([12, *(len(layer.name) for layer in layers)]) + 2
-    line = (f"{{:<{width}}}{{:<17}}" + "{:>9}" * 5 + "{:>17}{:>8}").format
-    head = line("layer", "operation", *(column.replace("_size", "").replace("_", " ") for column in columns))
-    cells = [["x".join(map(str, getattr(layer, column))) or "-" for column in columns] for layer in layers]
-    rows = [line(layer.name, layer.kind, *row) for layer, row in zip(layers, cells)]
-    return "\n".join([head, "-" * len(head), *rows])
 
 
 @dataclass(frozen=True)
@@ -83,9 +74,14 @@ class _Sight:
 
 
 _POOLINGS = {"aten::max_pool2d_with_indices": "max pooling", "aten::avg_pool2d": "average pooling"}
-_ADAPTIVE = {"aten::adaptive_max_pool2d": "max pooling", "aten::_adaptive_avg_pool2d": "average pooling"}
+_ADAPTIVE = {
+    "aten::adaptive_max_pool2d": "max pooling",
+    "aten::_adaptive_avg_pool2d": "average pooling",
+}
 _REDUCTIONS = {"aten::mean": "mean", "aten::amax": "maximum", "aten::sum": "sum"}
-_PRODUCTS = {f"aten::{name}" for name in "mm addmm bmm baddbmm mv addmv dot linear matmul _trilinear".split()}
+_PRODUCTS = {
+    f"aten::{name}" for name in "mm addmm bmm baddbmm mv addmv dot linear matmul _trilinear".split()
+}
 
 
 class _Watcher(TorchDispatchMode):
@@ -107,14 +103,20 @@ class _Watcher(TorchDispatchMode):
         operands = [x for arg in args for x in (arg if isinstance(arg, (list, tuple)) else [arg])]
         operands = [x for x in operands if isinstance(x, Tensor)]
         sources = [self.sights[id(x)] for x in operands if id(x) in self.sights]
-        results = [x for x in (out if isinstance(out, (list, tuple)) else [out]) if isinstance(x, Tensor)]
+        results = [
+            x for x in (out if isinstance(out, (list, tuple)) else [out]) if isinstance(x, Tensor)
+        ]
         if sources and results:
             source = max(sources, key=lambda sight: sight.receptive_field)
-            sight = self._pass(func._schema.name, args, source, results[0], len(sources) < len(operands))
+            sight = self._pass(
+                func._schema.name, args, source, results[0], len(sources) < len(operands)
+            )
             self.sights |= {id(result): replace(sight, tensor=result) for result in results}
         return out
 
-    def _pass(self, op: str, args: tuple, source: _Sight, result: Tensor, has_weights: bool) -> _Sight:
+    def _pass(
+        self, op: str, args: tuple, source: _Sight, result: Tensor, has_weights: bool
+    ) -> _Sight:
         """What is known of `result`, after noting the layer that made it if it mixes pixels."""
         before, after = tuple(source.tensor.shape[2:]), tuple(result.shape[2:])
         padding, dilation = (0,) * len(before), (1,) * len(before)
@@ -122,21 +124,38 @@ class _Watcher(TorchDispatchMode):
             kind = "flat convolution" if source.flattened else "convolution"
             kernel, (stride, padding, dilation) = tuple(args[1].shape[2:]), map(tuple, args[3:6])
         elif op in _POOLINGS:
-            kind, kernel, stride = _POOLINGS[op], tuple(args[1]), tuple(args[2:3] and args[2] or args[1])
+            kind, kernel, stride = (
+                _POOLINGS[op],
+                tuple(args[1]),
+                tuple(args[2:3] and args[2] or args[1]),
+            )
             padding = tuple(args[3]) if len(args) > 3 else padding
-        elif op in _ADAPTIVE or (op in _REDUCTIONS and before and result.numel() == source.tensor[..., 0, 0].numel()):
+        elif op in _ADAPTIVE or (
+            op in _REDUCTIONS and before and result.numel() == source.tensor[..., 0, 0].numel()
+        ):
             kind, after = _ADAPTIVE.get(op) or _REDUCTIONS[op], after or (1,) * len(before)
             kernel = stride = tuple(b // a for b, a in zip(before, after))
         elif op in _PRODUCTS and has_weights:
             kind, kernel, stride = "matrix product", before, before
         else:
-            flattens = math.prod(before) > 1 == math.prod(after) and result.numel() == source.tensor.numel()
+            flattens = (
+                math.prod(before) > 1 == math.prod(after)
+                and result.numel() == source.tensor.numel()
+            )
             return replace(source, flattened=source.flattened or flattens)
         field, jump = source.receptive_field, source.jump
         if before:
             field = tuple(r + d * (k - 1) * j for r, d, k, j in zip(field, dilation, kernel, jump))
             jump = tuple(j * s for j, s in zip(jump, stride))
-        channels = (source.tensor.shape[1], result.shape[1]) if result.ndim > 1 else (source.tensor.shape[-1], 1)
+        channels = (
+            (source.tensor.shape[1], result.shape[1])
+            if result.ndim > 1
+            else (source.tensor.shape[-1], 1)
+        )
         name = self.inside[-1] if self.inside else "(model)"
-        self.layers.append(Layer(name, kind, kernel, stride, padding, dilation, channels, before, after, field, jump))
+        self.layers.append(
+            Layer(
+                name, kind, kernel, stride, padding, dilation, channels, before, after, field, jump
+            )
+        )
         return _Sight(result, field, jump, flattened=False)

@@ -15,7 +15,9 @@ def split_parameters(model: nn.Module, lr: float = 0.1, weight_decay: float = 5e
 
     The others take steps of plain SGD with Nesterov momentum at `lr`, with `weight_decay`.
     """
-    mixing = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1][:-1]
+    mixing = [
+        m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1
+    ][:-1]
     chosen = {id(weight) for weight in mixing}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -32,16 +34,23 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, params, lr: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0):
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, orthogonal=True))
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, orthogonal=True)
+        )
 
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, **{k: group[k] for k in ("lr", "momentum", "weight_decay", "orthogonal")})
+                    self._move(
+                        weight,
+                        **{k: group[k] for k in ("lr", "momentum", "weight_decay", "orthogonal")},
+                    )
 
-    def _move(self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool) -> None:
+    def _move(
+        self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool
+    ) -> None:
         gradient = weight.grad if orthogonal else weight.grad.add(weight, alpha=weight_decay)
         state = self.state[weight]
         if not state:
