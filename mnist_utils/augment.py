@@ -1,10 +1,7 @@
-"""Random distortions of a whole batch at once, on the images' own device; each image draws its own.
+"""Random distortion of a whole batch at once, on the images' own device; each draws its own.
 
-    augment = Affine(degrees=10, translate=0.07, scale=0.1, shear=6, elastic=0.03)
-    images = augment(images, torch.Generator().manual_seed(0))
-
-Every transform is called with float32 images (B, 1, H, W), background 0, and a generator on their device, and returns
-images of the same shape. An augmented image still counts as one image of its epoch.
+distort = Affine(degrees=10, translate=0.07, scale=0.1, shear=6, elastic=0.03)
+images = distort(images, torch.Generator().manual_seed(0))
 """
 
 import math
@@ -17,13 +14,14 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class Affine:
-    """Rotation, shift, scaling and shear about the centre, then elastic distortion, in one bilinear resampling.
+    """Rotation, shift, scaling, shear and elastic distortion of images, in one resampling.
 
-    Drawn evenly from -`degrees`..`degrees` (rotation, degrees), -`translate`..`translate` (shift along each axis,
-    fraction of the side), 1 - `scale`..1 + `scale` (size) and -`shear`..`shear` (degrees, along x): as torchvision's
-    RandomAffine(degrees, (translate, translate), (1 - scale, 1 + scale), shear), but for shifts of parts of a pixel.
-    `elastic` is the standard deviation of a smooth random displacement, fraction of half the side (Simard, Steinkraus
-    and Platt, "Best Practices for Convolutional Neural Networks", 2003). Images must be square.
+    Called with float32 images (B, 1, S, S), background 0, and a generator on their device; returns
+    images of the same shape. Drawn evenly from -`degrees`..`degrees` (rotation), -`translate`..
+    `translate` (shift along each axis, share of the side), 1 - `scale`..1 + `scale` (size) and
+    -`shear`..`shear` (degrees, along x): as torchvision's RandomAffine, but for shifts of parts of
+    a pixel. `elastic` is the standard deviation of a smooth random displacement, in halves of the
+    side (Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks", 2003).
     """
 
     degrees: float = 0.0
@@ -47,14 +45,13 @@ class Affine:
 def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
     """Where each pixel of the result comes from: float32 (B, 2, side, side), x and y in -1..1.
 
-    `angle` and `shear` in radians, `scale` a factor, each (B,); `shift` (B, 2) in sides. The matrix is the inverse of
-    shift * rotation * shear * scaling, as in torchvision.transforms.functional.affine. The two coordinates lie in
-    planes of their own, which `F.affine_grid` does not do: that takes three times as long.
+    `angle` and `shear` in radians, `scale` a factor, each (B,); `shift` (B, 2) in sides. The matrix
+    is the inverse of shift * rotation * shear * scaling, as in torchvision's `affine`. x and y lie
+    in planes of their own, unlike in `F.affine_grid`, which takes three times as long.
     """
     cos, sin, slant = angle.cos(), angle.sin(), shear.tan()
-    columns = torch.stack(
-        [cos - sin * slant, -sin, sin + cos * slant, cos]
-    )  # of x: to x, y; of y: to x, y
+    # What x adds to x and y, then what y adds to them.
+    columns = torch.stack([cos - sin * slant, -sin, sin + cos * slant, cos])
     from_x, from_y = (columns / scale).view(2, 2, -1).mT[..., None]  # (B, 2, 1) each
     line = (2 * torch.arange(side, device=angle.device) + 1) / side - 1  # pixel centres
     shift = 2 * shift
@@ -66,12 +63,10 @@ def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: T
 def _smooth_noise(
     count: int, side: int, device: torch.device, generator: Generator | None
 ) -> Tensor:
-    """Normal noise on a coarse lattice, smoothed by a Gaussian: (count, 2, side, side), standard deviation 1."""
+    """Smoothed normal noise: float32 (count, 2, side, side), standard deviation 1."""
     lattice = 8
-    pixels, knots = (
-        torch.linspace(0, 1, side, device=device),
-        torch.linspace(0, 1, lattice, device=device),
-    )
+    pixels = torch.linspace(0, 1, side, device=device)
+    knots = torch.linspace(0, 1, lattice, device=device)
     smooth = F.normalize(torch.exp(-(((pixels[:, None] - knots) * lattice / 1.5) ** 2)), dim=1)
     noise = torch.randn(count, 2, lattice, lattice, generator=generator, device=device)
     return smooth @ noise @ smooth.T

@@ -4,7 +4,7 @@
     train_loader, validation_loader = make_loaders(data, batch_size=128, seed=0)
     images, labels = next(iter(train_loader))      # float32 (128, 1, 28, 28), int64 (128,)
 
-A machine that cannot reach MNIST uses scikit-learn's small digits, under their own name and a banner.
+A machine that cannot reach MNIST uses scikit-learn's small digits, under their name and a banner.
 """
 
 import gzip
@@ -15,7 +15,6 @@ import queue
 import textwrap
 import threading
 import time
-import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -56,10 +55,11 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class Data:
-    """Training and validation images, uint8 of shape (N, 28, 28), with labels, int64 of shape (N,).
+    """Training and validation images, uint8 (N, 28, 28), with labels, int64 (N,).
 
-    `split` says what the validation images are: "assignment", the dataset's own test images, or "holdout", images
-    taken from the training set. `checksum` is of the whole dataset. `note` must be shown where it is not empty.
+    `split` says what the validation images are: "assignment", the dataset's own test images, or
+    "holdout", images taken from the training set. `checksum` is of the whole dataset. A `note` must
+    be shown.
     """
 
     name: str
@@ -91,17 +91,16 @@ class Data:
 def load_data(
     name: str = "auto", data_dir: str | Path = "data", mirror: str = "", split: str = "assignment"
 ) -> Data:
-    """The dataset `name`, one of `DATASETS`, with the validation images of `split`, one of `SPLITS`.
+    """The dataset `name`, one of `DATASETS`; its validation images are those of `split`.
 
-    "auto" takes MNIST where it can be had and the digits, under a banner, where not. `data_dir` is the cache;
-    `mirror` a URL or a folder with the four original .gz files. Raises ValueError for an unknown name or split and
-    DataError where MNIST is asked for and cannot be had.
+    "auto" is MNIST where it can be reached, else the digits, under a banner; `data_dir` the cache,
+    `mirror` a URL or a folder with the four original .gz files. Raises ValueError for an unknown
+    name or split, and DataError where MNIST is asked for and cannot be reached.
     """
     for value, choices in ((name, DATASETS), (split, SPLITS)):
         if value not in choices:
-            raise ValueError(
-                f"unknown dataset or split {value!r}; choose one of {', '.join(choices)}"
-            )
+            known = ", ".join(choices)
+            raise ValueError(f"unknown dataset or split {value!r}; choose one of {known}")
     if name == "digits":
         data = load_digits("it was asked for")
     else:
@@ -132,19 +131,17 @@ def load_mnist(data_dir: str | Path = "data", mirror: str = "") -> Data:
             if path.exists():
                 repaired.append(f"{path} was damaged ({error})")
             values = _fetch(name, raw, mirror, until)
-        parts.append(torch.from_numpy(values.copy()))
-    train_images, train_labels, test_images, test_labels = parts
+        values = torch.from_numpy(values.copy())
+        parts.append(values.long() if values.ndim == 1 else values)
     checksum = _digest("".join(CHECKSUMS[name] for name in SHAPES).encode())
     note = f"Repaired the cache: {'; '.join(repaired)}." if repaired else ""
-    return Data(
-        "mnist", train_images, train_labels.long(), test_images, test_labels.long(), checksum, note=note
-    )  # fmt: skip
+    return Data("mnist", *parts, checksum, note=note)
 
 
 def load_digits(reason: str) -> Data:
-    """scikit-learn's 1,797 handwritten digits, 8x8, enlarged to 20x20 and centred in 28x28 as MNIST's are.
+    """scikit-learn's 1,797 digits, 8x8, enlarged to 20x20 and centred in 28x28 as MNIST's are.
 
-    A fifth of them, drawn once, are the validation images. `reason` stands in the banner.
+    A fifth of them, drawn once, are the validation images. The banner tells the `reason`.
     """
     from sklearn.datasets import load_digits as bundled
     from sklearn.model_selection import train_test_split
@@ -153,28 +150,21 @@ def load_digits(reason: str) -> Data:
     small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
     large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bilinear")
     images = torch.nn.functional.pad(large, (4, 4, 4, 4)).squeeze(1).round().to(torch.uint8)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
-    )
+    places = np.arange(len(labels))
+    train, test = train_test_split(places, test_size=0.2, stratify=labels, random_state=0)
     labels = torch.from_numpy(labels).long()
     # One byte each, as in `CHECKSUMS`.
     parts = (part.to(torch.uint8).numpy().tobytes() for part in (images, labels))
     checksum = _digest("".join(map(_digest, parts)).encode())
-    return Data(
-        "digits",
-        images[train],
-        labels[train],
-        images[test],
-        labels[test],
-        checksum,
-        note=_banner(reason),
-    )
+    parts = images[train], labels[train], images[test], labels[test]
+    return Data("digits", *parts, checksum, note=_banner(reason))
 
 
 def hold_out(data: Data) -> Data:
-    """A sixth of the training images, as many of each class, become the validation images; the test images go.
+    """Take a sixth of the training images, as many of each class, as validation images.
 
-    Drawn once for all: the draw depends on the labels only (NumPy's legacy generator, whose stream is frozen).
+    The draw depends on the labels only (NumPy's legacy generator, whose stream is frozen), so it is
+    always the same.
     """
     per_class = len(data.train_labels) // 60
     shuffled = np.random.RandomState(1998).permutation(len(data.train_labels))
@@ -189,11 +179,11 @@ def hold_out(data: Data) -> Data:
 
 
 class TensorLoader:
-    """Batches of images held in memory: float32 (B, 1, 28, 28), normalised, with int64 labels (B,).
+    """Batches of images in memory: float32 (B, 1, 28, 28), normalised, with int64 labels (B,).
 
-    With a `generator` each pass is a new permutation of all images; without, they come in order. `augment` is called
-    with each batch's images, float32 in 0..255, and the generator, before they are normalised. The last batch is
-    smaller where `batch_size` does not divide the count.
+    With a `generator` each pass is a new permutation of all images; without, they come in order.
+    `augment` is called with each batch's images, float32 in 0..255, and the generator, before they
+    are normalised. The last batch is smaller where `batch_size` does not divide the count.
     """
 
     def __init__(
@@ -212,13 +202,11 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count, device = len(self.labels), self.labels.device
-        shuffled = self.generator is not None
-        order = (
-            torch.randperm(count, generator=self.generator, device=device)
-            if shuffled
-            else torch.arange(count)
-        )
-        for chosen in order.to(device).split(self.batch_size):
+        if self.generator is None:
+            order = torch.arange(count, device=device)
+        else:
+            order = torch.randperm(count, generator=self.generator, device=device)
+        for chosen in order.split(self.batch_size):
             images = self.images[chosen].unsqueeze(1).float()
             if self.augment is not None:
                 images = self.augment(images, self.generator)
@@ -232,31 +220,29 @@ def make_loaders(
     device: torch.device | str = "cpu",
     augment: Callable | None = None,
 ) -> tuple[TensorLoader, TensorLoader]:
-    """The training loader, shuffled and augmented anew each pass from `seed`, and the validation loader, in order.
+    """The training loader, shuffled and augmented anew each pass, and the validation loader.
 
-    The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the training images.
+    The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the
+    number of training images.
     """
-    if not 1 <= batch_size <= len(data.train_labels):
+    images, labels = data.train_images.to(device), data.train_labels.to(device)
+    if not 1 <= batch_size <= len(labels):
         raise ValueError(
-            f"batch_size must be from 1 to {len(data.train_labels):,} (the images), got {batch_size}"
+            f"batch_size must be from 1 to {len(labels):,} (the images), got {batch_size}"
         )
     generator = torch.Generator(device).manual_seed(seed)
-    train = TensorLoader(
-        data.train_images.to(device), data.train_labels.to(device), batch_size, generator, augment
-    )
-    validation = TensorLoader(
-        data.validation_images.to(device), data.validation_labels.to(device), batch_size
-    )
-    return train, validation
+    train = TensorLoader(images, labels, batch_size, generator, augment)
+    images, labels = data.validation_images.to(device), data.validation_labels.to(device)
+    return train, TensorLoader(images, labels, batch_size)
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Pixels in 0..255 of any type, to float32 with MNIST's mean at 0 and standard deviation 1; same shape."""
+    """Pixels in 0..255 to float32 with MNIST's mean at 0 and standard deviation 1; same shape."""
     return (images.float() - 255 * MEAN) / (255 * STD)
 
 
 def _checked(name: str, content: bytes) -> np.ndarray:
-    """The values in an IDX file, uint8 of the shape that `name` has. Raises ValueError for others."""
+    """An IDX file's values, uint8 of the shape that `name` has. Raises ValueError for others."""
     shape = SHAPES[name]
     values = memoryview(content)[
         4 + 4 * len(shape) :
@@ -269,47 +255,33 @@ def _checked(name: str, content: bytes) -> np.ndarray:
 def _fetch(name: str, raw: Path, mirror: str, until: float) -> np.ndarray:
     """Fill the cache with one file: from its archive beside it, else from the mirrors in turn.
 
-    torchvision knows the mirrors; `until` is a time of `time.monotonic`.
-    Each file is replaced whole and its content is fixed, so that processes that start at once on an
-    empty cache do not disturb each other.
+    torchvision knows the mirrors; `until` is a time of `time.monotonic`. Each file is replaced
+    whole, so that processes that start at once do not disturb each other.
     """
     from torchvision.datasets import MNIST
 
     size, problems = 16 + math.prod(SHAPES[name]), []
-    for source in [raw, *map(_folder_or_url, [mirror] if mirror else MNIST.mirrors)]:
+    for source in [str(raw), *([mirror] if mirror else MNIST.mirrors)]:
+        folder = source if "://" in source else Path(source).resolve().as_uri()
+        url = f"{folder.rstrip('/')}/{name}.gz"
         try:
-            archive = _archive(source, f"{name}.gz", 2 * size, until)
+            archive = _download(url, 2 * size, until - time.monotonic())
             # A small archive can hold gigabytes: one byte more than expected is enough to tell.
             with gzip.open(io.BytesIO(archive)) as stream:
                 content = stream.read(size + 1)
             values = _checked(name, content)
             raw.mkdir(parents=True, exist_ok=True)
-            for file, data in ((f"{name}.gz", archive), (name, content)):
-                with atomic_write(raw / file) as part:
-                    part.write_bytes(data)
+            for file, part in ((f"{name}.gz", archive), (name, content)):
+                with atomic_write(raw / file) as path:
+                    path.write_bytes(part)
             return values
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            problems.append(f"{source}: {name}.gz: {error or type(error).__name__}")
+            problems.append(f"{url}: {error or type(error).__name__}")
     raise DataError(f"MNIST cannot be had: {'; '.join(problems)}; {WAYS_OUT}")
 
 
-def _archive(source: Path | str, name: str, limit: int, until: float) -> bytes:
-    """An archive of at most `limit` bytes from a folder or a URL. Raises OSError or ValueError."""
-    if isinstance(source, Path):
-        path = source / name
-        if not path.is_file():
-            raise ValueError("it is not there")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    else:
-        content = _download(f"{source}/{name}", limit, until - time.monotonic())
-    if len(content) > limit:
-        raise ValueError(f"it is longer than {limit:,} bytes")
-    return content
-
-
 def _download(url: str, limit: int, seconds: float) -> bytes:
-    """The first `limit` + 1 bytes at `url`. Raises OSError, after `seconds` at the latest.
+    """At most `limit` bytes from `url`. Raises OSError for more, or after `seconds` at the latest.
 
     A server can drip bytes, headers too, so slowly that no limit on silence ends it. Only a thread
     that is left behind keeps the deadline; it writes nothing and does not outlive the process.
@@ -327,17 +299,12 @@ def _download(url: str, limit: int, seconds: float) -> bytes:
     try:
         answer = answers.get(timeout=max(0, seconds))
     except queue.Empty:
-        raise TimeoutError(f"not finished after {DEADLINE:g} seconds in all") from None
-    if isinstance(answer, bytes):
-        return answer
-    raise OSError(f"{answer or type(answer).__name__}") from answer
-
-
-def _folder_or_url(mirror: str) -> Path | str:
-    """A folder as a path, also where it was given as a file URL, and a URL without its last slash."""
-    if mirror.startswith("file://"):
-        mirror = urllib.request.url2pathname(urllib.parse.urlparse(mirror).path)
-    return mirror.rstrip("/") if "://" in mirror else Path(mirror)
+        raise OSError(f"not finished after {DEADLINE:g} seconds in all") from None
+    if isinstance(answer, Exception):
+        raise OSError(f"{answer or type(answer).__name__}") from answer
+    if len(answer) > limit:
+        raise OSError(f"it is longer than {limit:,} bytes")
+    return answer
 
 
 def _digest(content: bytes | memoryview) -> str:

@@ -26,7 +26,7 @@ class Dropout(nn.Dropout):
         if not self.training or self.p in (0, 1) or maps.device.type != "cpu":
             return super().forward(maps)
         draws = torch.empty(-(-maps.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        # The mask lies in memory as the maps do, or densely where they do not: -32768..32767, evenly.
+        # Even from -32768 to 32767, and laid out as the maps, or densely where these are not.
         strides = torch.empty_like(maps, device="meta").stride()
         ranks = draws.view(torch.int16).as_strided(maps.shape, strides)
         return maps * ((ranks >= round(65536 * self.p) - 32768) / (1 - self.p))
@@ -66,7 +66,7 @@ class SeedModel(nn.Module):
 class Separable(nn.Module):
     """A 3x3 convolution of each channel by itself, a 1x1 that mixes them, batch norm, activation.
 
-    As in MobileNet (Howard et al., 2017), but with a single batch norm. With `times`, the same weights
+    As in MobileNet (Howard et al., 2017), but with one batch norm. With `times`, the same weights
     are used that often, one after the other, each time with a batch norm of their own. `skip` adds
     what came in.
     """
@@ -93,7 +93,7 @@ class Separable(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A chain of blocks written as words, then a 1x1 convolution to ten maps, whose means are the logits.
+    """A chain of blocks written as words, and a 1x1 convolution to ten maps, averaged to logits.
 
     "c16" is a 3x3 convolution to 16 channels, batch norm, activation ("C16" a 5x5); "d16" a
     `Separable`, "d16*3" one used three times over, "r16" one with a skip; "M" halves the map by its
@@ -107,7 +107,7 @@ class ConvNet(nn.Module):
             found = re.fullmatch(r"M|([cCdr])(\d+)(?:\*(\d+))?", word)
             if not found:
                 raise ValueError(
-                    f"unknown block {word!r} in {blocks!r}; there are c16, C16, d16, d16*2, r16 and M"
+                    f"unknown block {word!r} in {blocks!r}; there are c16, C16, d16, d16*2, r16, M"
                 )
             kind, width, times = found[1], int(found[2] or channels), int(found[3] or 1)
             self.body.extend(_block(kind, channels, width, times, getattr(nn, activation)))

@@ -4,8 +4,8 @@
     show(figure)                            # in a notebook, alternative text included
     save(figure, "accuracy.png")
 
-Figures are built without pyplot, so nothing is shown, kept open or changed elsewhere, and in a style
-of their own, whatever a matplotlibrc says.
+Figures are built without pyplot, so nothing is shown, kept open or changed elsewhere; their style
+is their own, whatever a matplotlibrc says.
 """
 
 import base64
@@ -77,7 +77,7 @@ def seed_curves(
     before: list[RunRecord] | None = None,
     target: float = float(ASSIGNMENT.target),
 ) -> Figure:
-    """The mean validation accuracy over seeds by epoch, in a band from the lowest seed to the highest.
+    """Mean validation accuracy over seeds by epoch, in a band from the lowest seed to the highest.
 
     To the right, where each seed ended. `before` are the records of a notebook to compare with, in
     grey. The records of a notebook have equally many epochs.
@@ -114,10 +114,11 @@ def describe_seeds(records: list[RunRecord], target: float = float(ASSIGNMENT.ta
     last = [100 * record.last.validation_accuracy for record in records]
     ends = [record.last for record in records]
     reached = sum(row.validation_correct >= target * row.validation_total for row in ends)
+    counts = f"{reached} of {len(records)} are at or above the target line at {target:.1%}"
     return (
         f"Validation accuracy by epoch of {records[0].notebook}, {len(records)} seeds: at the last "
         f"epoch the mean is {statistics.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest "
-        f"{max(last):.2f}%; {reached} of {len(records)} are at or above the target line at {target:.1%}."
+        f"{max(last):.2f}%; {counts}."
     )
 
 
@@ -141,7 +142,7 @@ def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
 
 
 @own_style
-def network(image, layers, columns: int = 9) -> Figure:
+def network(image, layers, columns: int = 10) -> Figure:
     """The layers that `trace_layers` found: above, the maps that leave each; below, what it sees.
 
     A block's height is the map's side, its width the number of maps, both to scale. The frame on
@@ -178,7 +179,7 @@ def network(image, layers, columns: int = 9) -> Figure:
 
 @own_style
 def kernels(weight, columns: int = 8) -> Figure:
-    """The first layer's kernels, float (C, 1, H, W): blue where ink adds, red where it takes away."""
+    """The first layer's kernels, float (C, 1, H, W): ink on blue adds, on red takes away."""
     weight = np.asarray(weight)[:, 0]
     figure = _grid([], [""] * len(weight), columns)
     for number, (axes, kernel) in enumerate(zip(figure.axes, weight), 1):
@@ -209,7 +210,7 @@ def misclassified(images, labels, probabilities, columns: int = 8, most: int = 2
 
 @own_style
 def confusion(labels, guesses) -> Figure:
-    """How often each digit, int (N,), was read as which; the diagonal is left out of the colours."""
+    """How often each digit, int (N,), was read as which; the colours leave the diagonal out."""
     matrix = np.zeros((10, 10), int)
     np.add.at(matrix, (np.asarray(labels), np.asarray(guesses)), 1)
     mistakes = np.where(np.eye(10, dtype=bool), 0, matrix)

@@ -75,8 +75,8 @@ class Run:
     def epochs(self, model: nn.Module, optimizer: Optimizer, loader, **parts) -> Iterator[int]:
         """The epochs that are left, from 1, or from where a stopped run of the same kind resumes.
 
-        The `model`, the `optimizer`, the `loader`'s generator and all other `parts` (a scheduler, an
-        average of the weights) are put back as they were then.
+        The `model`, the `optimizer`, the `loader`'s generator and all other `parts` (a scheduler,
+        an average of the weights) are put back as they were then.
         """
         self.record.model = {
             "name": getattr(model, "name", type(model).__name__),
@@ -139,7 +139,7 @@ def _records(name: str) -> list[RunRecord]:
 
 
 def home() -> Path:
-    """The repository's folder where a notebook runs in it or in its notebooks/, else the current."""
+    """The repository, where a notebook runs in it or in its notebooks/, else the current folder."""
     here = Path.cwd()
     found = [folder for folder in (here, here.parent) if (folder / "reports/README.md").exists()]
     return found[0] if found else here

@@ -47,7 +47,8 @@ class Pass:
         return self.correct / self.total
 
     def __str__(self) -> str:
-        return f"Average loss: {self.loss:.4f}, Accuracy: {self.correct}/{self.total} ({self.accuracy:.2%})"
+        counts = f"{self.correct}/{self.total} ({self.accuracy:.2%})"
+        return f"Average loss: {self.loss:.4f}, Accuracy: {counts}"
 
 
 def train(
@@ -137,7 +138,7 @@ test.__test__ = False  # pytest collects by name; this is no test
 def predict(
     model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]
 ) -> Tensor:
-    """The model's probabilities for every image, in the loader's order: float32 (N, 10) on the CPU."""
+    """The model's probabilities for all images in order: float32 (N, 10), on the CPU."""
     model.eval()
     return torch.cat([model(images.to(device)).softmax(dim=1).cpu() for images, _ in loader])
 
@@ -178,7 +179,7 @@ def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
 
 
 def check_amp(device: torch.device) -> None:
-    """Raise ValueError where `amp` would only cost time: where `device` has no bfloat16 of its own."""
+    """Raise ValueError where `device` has no bfloat16 of its own, so that `amp` would cost time."""
     if device.type == "cuda":
         good = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -196,7 +197,7 @@ def device_facts(device: torch.device) -> dict:
 
 
 def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """A scheduler: the rate climbs linearly for the share `warmup` of all `steps`, then falls to 0."""
+    """A scheduler: the rate climbs for the share `warmup` of all `steps`, then falls to zero."""
     climb = int(warmup * steps)
 
     def share(step: int) -> float:
@@ -208,7 +209,7 @@ def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write the weights as safetensors, a format that holds tensors only: loading it runs no code."""
+    """Write the weights as safetensors, which hold tensors only: loading them runs no code."""
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -251,7 +252,8 @@ def _bar(loader, epoch: int, progress: bool) -> tqdm:
         nrows=24,
         mininterval=0.5,
         disable=not progress,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]",
+        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} "
+        "[{elapsed}, {rate_fmt}{postfix}]",
     )
 
 
