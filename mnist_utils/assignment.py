@@ -1,9 +1,9 @@
 """The assignment as data, and the verdict on a run.
 
-    judge(record)       # a Verdict a rule, each with its evidence
+    judge(record)       # a Verdict for each rule, with its evidence
     overall(verdicts)   # "pass", "fail" or "not judged"
 
-A verdict is read off the record alone; nothing is trained, tested or looked up.
+A verdict follows from the record alone; nothing is trained, tested or looked up.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
 
 @dataclass(frozen=True)
 class Assignment:
-    """At least `target` of the validation images right at the last epoch, with fewer than `parameters` parameters,
-    in fewer than `epochs` epochs, without a fully connected layer."""
+    """At least `target` of the validation images right at the last epoch, with fewer than
+    `parameters` parameters, in fewer than `epochs` epochs, without a fully connected layer."""
 
     target: Fraction = Fraction(994, 1000)
     parameters: int = 20_000
@@ -28,7 +28,7 @@ ASSIGNMENT = Assignment()
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one rule: `outcome` is "pass", "fail" or "not judged", `evidence` says from what."""
+    """One rule's `outcome`, "pass", "fail" or "not judged", and the `evidence` for it."""
 
     rule: str
     outcome: str
@@ -39,10 +39,11 @@ class Verdict:
 
 
 def judge(record, assignment: Assignment = ASSIGNMENT) -> list[Verdict]:
-    """The verdict on a `records.RunRecord`, one a rule, accuracy first.
+    """The verdict on a `records.RunRecord`, one for each rule, accuracy first.
 
-    The last epoch counts; the best is only mentioned. Nothing is judged that the record does not show: another
-    dataset than MNIST, the holdout images, or a run that did not complete leave the accuracy "not judged".
+    The last epoch counts; the best is only mentioned. What the record does not show is not judged:
+    on another dataset than MNIST, on the holdout images, or of a run that did not complete, the
+    accuracy is "not judged".
     """
     return [
         _accuracy(record, assignment),
@@ -54,18 +55,21 @@ def judge(record, assignment: Assignment = ASSIGNMENT) -> list[Verdict]:
 
 def overall(verdicts: list[Verdict]) -> str:
     """ "fail" where a rule failed, else "not judged" where one could not be judged, else "pass"."""
-    outcomes = [verdict.outcome for verdict in verdicts]
-    return FAIL if FAIL in outcomes else NOT_JUDGED if NOT_JUDGED in outcomes else PASS
+    outcomes = {verdict.outcome for verdict in verdicts}
+    # The worst that was found.
+    return next((outcome for outcome in (FAIL, NOT_JUDGED) if outcome in outcomes), PASS)
 
 
 def summary(record, assignment: Assignment = ASSIGNMENT) -> str:
     """The verdict on a run in one line, with the reason where it is not judged."""
-    verdicts = judge(record, assignment)
-    said = overall(verdicts)
+    said = overall(judge(record, assignment))
     if said == NOT_JUDGED:
         said += f": {_why_not_judged(record, assignment) or 'the record is incomplete'}"
-    reached = f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}" if record.epochs else "no epoch"
-    return f"{said} ({reached}, {record.model.get('parameters', 0):,} parameters, {len(record.epochs)} epochs)"
+    reached = "no epoch"
+    if record.epochs:
+        reached = f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}"
+    parameters = f"{record.model.get('parameters', 0):,} parameters"
+    return f"{said} ({reached}, {parameters}, {_counted(len(record.epochs))})"
 
 
 def _accuracy(record, assignment: Assignment) -> Verdict:
@@ -74,9 +78,10 @@ def _accuracy(record, assignment: Assignment) -> Verdict:
     if not record.epochs:
         return Verdict(rule, NOT_JUDGED, reason)
     last, best = record.last, record.best
+    counts = f"{last.validation_correct:,} of {last.validation_total:,}"
     evidence = (
-        f"{last.validation_correct:,} of {last.validation_total:,} ({last.validation_accuracy:.2%}) "
-        f"at epoch {last.epoch}; best {best.validation_accuracy:.2%} at epoch {best.epoch}"
+        f"{counts} ({last.validation_accuracy:.2%}) at epoch {last.epoch}; "
+        f"best {best.validation_accuracy:.2%} at epoch {best.epoch}"
     )
     if reason:
         return Verdict(rule, NOT_JUDGED, f"{reason}; {evidence}")
@@ -89,8 +94,9 @@ def _why_not_judged(record, assignment: Assignment) -> str:
         return "not MNIST"
     if not record.epochs:
         return "no epoch was finished"
-    if record.dataset.get("split") != "assignment" or record.last.validation_total != assignment.validation_images:
-        return f"not the {assignment.validation_images:,} test images"
+    wanted = assignment.validation_images
+    if record.dataset.get("split") != "assignment" or record.last.validation_total != wanted:
+        return f"not the {wanted:,} test images"
     if record.status != "completed":
         return f"the run is {record.status}"
     return ""
@@ -105,9 +111,14 @@ def _parameters(record, assignment: Assignment) -> Verdict:
 
 def _epochs(record, assignment: Assignment) -> Verdict:
     rule, count = f"fewer than {assignment.epochs} epochs", len(record.epochs)
+    told = _counted(count)
     if count < assignment.epochs and record.status != "completed":
-        return Verdict(rule, NOT_JUDGED, f"{count} epochs so far, the run is {record.status}")
-    return Verdict(rule, PASS if count < assignment.epochs else FAIL, f"{count} epochs")
+        return Verdict(rule, NOT_JUDGED, f"{told} so far, the run is {record.status}")
+    return Verdict(rule, PASS if count < assignment.epochs else FAIL, told)
+
+
+def _counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def _fully_connected(record) -> Verdict:
@@ -119,11 +130,12 @@ def _fully_connected(record) -> Verdict:
         return Verdict(rule, FAIL, "; ".join(found))
     convolutions = [layer for layer in layers if layer["kind"] == "convolution"]
     kernels = sorted({"x".join(map(str, layer["kernel"])) for layer in convolutions})
-    return Verdict(rule, PASS, f"{len(convolutions)} convolutions ({', '.join(kernels)}), none over a whole map")
+    told = f"{len(convolutions)} convolutions ({', '.join(kernels)}), none over a whole map"
+    return Verdict(rule, PASS, told)
 
 
 def _why_fully_connected(layer: dict) -> str:
-    """A matrix product, or a convolution that is one in disguise: over flattened pixels, or over a whole map."""
+    """A matrix product, or a convolution that is one in disguise; "" for an honest layer."""
     if layer["kind"] == "matrix product":
         return "a matrix product with trained weights"
     if layer["kind"] == "flat convolution":

@@ -3,10 +3,11 @@
     model = build_model("seed")
     count_parameters(model)          # 9954
 
-Every network takes normalised images, float32 of shape (N, 1, 28, 28), and returns logits, float32 of
-shape (N, 10). None has a fully connected layer.
+Every network takes normalised images, float32 of shape (N, 1, 28, 28), and returns logits, float32
+of shape (N, 10). None has a fully connected layer.
 """
 
+import inspect
 import re
 from functools import partial
 
@@ -17,22 +18,25 @@ from torch import Tensor, nn
 class Dropout(nn.Dropout):
     """`nn.Dropout`, whose mask on the CPU is cut from 64-bit draws, four values a draw.
 
-    torch draws one by one and on one thread: a tenth of the seed model's step. The rate is exact to 1 / 65536.
+    torch draws one by one and on one thread, which takes a tenth of the seed model's step. The rate
+    is exact to 1 / 65536.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1) or maps.device.type != "cpu":
             return super().forward(maps)
         draws = torch.empty(-(-maps.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        ranks = draws.view(torch.int16).as_strided(maps.shape, maps.stride())  # -32768..32767, evenly
+        # Even from -32768 to 32767, and laid out as the maps, or densely where these are not.
+        strides = torch.empty_like(maps, device="meta").stride()
+        ranks = draws.view(torch.int16).as_strided(maps.shape, strides)
         return maps * ((ranks >= round(65536 * self.p) - 32768) / (1 - self.p))
 
 
 class SeedModel(nn.Module):
     """The student's model this project grew from: 9,954 parameters, logits by averaging a 2x2 map.
 
-    Layers, order and counts are the original's. It did not publish its dropout rate; 0.1 is ours. `width` scales the
-    channels, for measuring how cost grows.
+    Layers, order and counts are the original's. It did not publish its dropout rate; 0.1 is ours.
+    `width` scales the channels, for measuring how cost grows.
     """
 
     def __init__(self, dropout: float = 0.1, width: float = 1.0):
@@ -62,9 +66,10 @@ class SeedModel(nn.Module):
 class Separable(nn.Module):
     """A 3x3 convolution of each channel by itself, a 1x1 that mixes them, batch norm, activation.
 
-    As in MobileNet (Howard et al., 2017), but with a single batch norm. With `times`, the same weights are used that
-    often, one after the other, each time with a batch norm of their own. `skip` adds what came in. `border` is how many
-    rows and columns of zeros are put around the map; with 0 it comes out 2 narrower.
+    As in MobileNet (Howard et al., 2017), but with one batch norm. With `times`, the same weights
+    are used that often, one after the other, each time with a batch norm of their own. `skip` adds
+    what came in. `border` is how many rows and columns of zeros surround the map; with 0 it comes
+    out 2 narrower.
     """
 
     def __init__(
@@ -90,11 +95,12 @@ class Separable(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A chain of blocks written as words, then a 1x1 convolution to ten maps, whose means are the logits.
+    """A chain of blocks written as words, and a 1x1 convolution to ten maps, averaged to logits.
 
-    "c16" is a 3x3 convolution to 16 channels, batch norm, activation ("C16" a 5x5); "d16" a `Separable`, "d16*3" one
-    used three times over, "r16" one with a skip; "v16" and "s16" are "c16" and "d16" without a border of zeros, after
-    which the map is 2 narrower; "M" halves the map by its maxima. Raises ValueError for other words.
+    "c16" is a 3x3 convolution to 16 channels, batch norm, activation ("C16" a 5x5); "d16" a
+    `Separable`, "d16*3" one used three times over, "r16" one with a skip; "v16" and "s16" are "c16"
+    and "d16" without a border of zeros, after which the map is 2 narrower; "M" halves the map by
+    its maxima. Raises ValueError for other words.
     """
 
     def __init__(self, blocks: str, activation: str = "ReLU"):
@@ -114,7 +120,9 @@ class ConvNet(nn.Module):
         return self.head(self.body(images)).mean(dim=(2, 3))
 
 
-def _block(kind: str | None, inward: int, outward: int, times: int, activation: type[nn.Module]) -> list[nn.Module]:
+def _block(
+    kind: str | None, inward: int, outward: int, times: int, activation: type[nn.Module]
+) -> list[nn.Module]:
     if kind is None:
         return [nn.MaxPool2d(2)]
     if kind in "drs":
@@ -136,15 +144,22 @@ MODELS = {
 
 
 def build_model(name: str, **options) -> nn.Module:
-    """A new network by name, its weights drawn from torch's global generator.
+    """A new network, which carries its `name`; torch's global generator draws its weights.
 
     Raises ValueError for a name that is not in `MODELS`.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(sorted(MODELS))}")
-    return MODELS[name](**options)
+    model = MODELS[name](**options)
+    model.name = name
+    return model
 
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers training adjusts, each shared one counted once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def show_source(*networks: type[nn.Module]) -> None:
+    """Print the source of these classes as it stands in the package."""
+    print("\n\n".join(inspect.getsource(network) for network in networks))

@@ -2,8 +2,8 @@
 
     optimizer = Muon(split_parameters(model), lr=0.05, momentum=0.9)
 
-Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. torch.optim.Muon takes matrices
-only; here a convolution's weight is one matrix, a row an output channel.
+Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. torch.optim's
+takes matrices only; here a convolution's weight is a matrix with a row for each output channel.
 """
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 
 def split_parameters(model: nn.Module, lr: float = 0.1, weight_decay: float = 5e-4) -> list[dict]:
-    """Two groups for `Muon`: the convolution weights that mix channels, the last layer's left out, and all others.
+    """Two groups for `Muon`: convolutions that mix channels, all but the last; and the rest.
 
-    The others take steps of plain SGD with Nesterov momentum at `lr`, with `weight_decay`.
+    The rest takes steps of plain SGD with Nesterov momentum at `lr`, with `weight_decay`.
     """
-    mixing = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1][:-1]
+    mixing = [
+        m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1
+    ][:-1]
     chosen = {id(weight) for weight in mixing}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -25,23 +27,31 @@ def split_parameters(model: nn.Module, lr: float = 0.1, weight_decay: float = 5e
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum; in a group marked `orthogonal` the step of each weight is made orthogonal first.
+    """Nesterov momentum; each step of a group marked `orthogonal` is made orthogonal first.
 
-    `lr` is then the size of the step along every direction, whatever the gradient's; `weight_decay` is of the gradient
-    in the other groups, as in `torch.optim.SGD`, and of the weights themselves in the orthogonal ones.
+    `lr` is then the size of the step along every direction, whatever the gradient's; `weight_decay`
+    acts on the gradient in the other groups, as in `torch.optim.SGD`, and on the weights themselves
+    in the orthogonal ones.
     """
 
     def __init__(self, params, lr: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0):
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, orthogonal=True))
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, orthogonal=True)
+        )
 
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, **{k: group[k] for k in ("lr", "momentum", "weight_decay", "orthogonal")})
+                    self._move(
+                        weight,
+                        **{k: group[k] for k in ("lr", "momentum", "weight_decay", "orthogonal")},
+                    )
 
-    def _move(self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool) -> None:
+    def _move(
+        self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool
+    ) -> None:
         gradient = weight.grad if orthogonal else weight.grad.add(weight, alpha=weight_decay)
         state = self.state[weight]
         if not state:
@@ -57,9 +67,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About the nearest matrix whose singular values are all 1 (they come out between 0.7 and 1.2): float32 (M, N).
+    """About the nearest matrix, float32 (M, N), whose singular values are all 1: 0.7 to 1.2 here.
 
-    A Newton-Schulz iteration, with the coefficients published with Muon: steep at zero, not exact at one.
+    A Newton-Schulz iteration with Muon's coefficients: steep at zero, not exact at one.
     """
     wide = matrix.T if len(matrix) > matrix.shape[1] else matrix
     x = wide / (wide.norm() + 1e-7)

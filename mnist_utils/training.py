@@ -1,11 +1,11 @@
-"""One pass of training, one pass of testing, and what must be settled before: seeds, device, threads.
+"""One pass of training, one pass of testing, and what is settled before: seeds, device, threads.
 
     for epoch in range(1, epochs + 1):
         trained = train(model, device, train_loader, optimizer, epoch, scheduler)
         tested = test(model, device, test_loader)
-        rows.append(epoch_row(epoch, learning_rate, trained, tested))
 
-A loader is any iterable of (images, labels) batches: float32 (B, 1, 28, 28) and int64 (B,), a DataLoader too.
+A loader is any iterable of (images, labels) batches: float32 (B, 1, 28, 28) and int64 (B,), so a
+DataLoader of torch's will do.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from .errors import DivergedError
-from .records import EpochRow, atomic_write
+from .records import atomic_write
 
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 
@@ -47,7 +47,8 @@ class Pass:
         return self.correct / self.total
 
     def __str__(self) -> str:
-        return f"Average loss: {self.loss:.4f}, Accuracy: {self.correct}/{self.total} ({self.accuracy:.2%})"
+        counts = f"{self.correct}/{self.total} ({self.accuracy:.2%})"
+        return f"Average loss: {self.loss:.4f}, Accuracy: {counts}"
 
 
 def train(
@@ -63,15 +64,18 @@ def train(
     label_smoothing: float = 0.0,
     teacher: nn.Module | None = None,
 ) -> Pass:
-    """Adjust `model` once by every batch and count what it had right at that moment.
+    """Adjust `model` once by every batch, and count what it had right at that moment.
 
-    `scheduler`, where given, steps after each batch, and `average` takes the weights in. `label_smoothing` is the
-    share of each label spread evenly over all ten digits (Szegedy et al., "Rethinking the Inception Architecture for
-    Computer Vision", 2016). With a `teacher` its probabilities for the same images are learnt instead of the labels
-    (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1). `amp` runs the
-    model in bfloat16. With `progress`, a bar shows loss and batch. Raises ValueError for `amp` where the device can't
-    (`check_amp`), and DivergedError as soon as the bar, or else the end of the pass, shows a loss that is not finite.
-    Nothing waits for the device between two looks of the bar.
+    `scheduler`, where given, steps after each batch, and `average` takes in the weights. With
+    `progress`, a bar shows loss and batch. `amp` runs the model in bfloat16. `label_smoothing` is
+    the share of each label that is spread evenly over all ten digits (Szegedy et al., "Rethinking
+    the Inception Architecture for Computer Vision", 2016). With a `teacher`, the model learns its
+    probabilities for the same images instead of the labels (Hinton, Vinyals and Dean, "Distilling
+    the Knowledge in a Neural Network", 2015, at temperature 1).
+
+    Raises ValueError for `amp` on a device without bfloat16 (`check_amp`), and DivergedError as
+    soon as the bar, or else the end of the pass, shows a loss that is not finite. Between two looks
+    of the bar nothing waits for the device.
     """
     if amp:
         check_amp(device)
@@ -110,8 +114,9 @@ def test(
     name: str = "Test set",
     progress: bool = True,
 ) -> Pass:
-    """Count what `model`, left as it is, has right; with `progress`, print it in the course's form:
+    """Count what `model` has right and leave it as it is.
 
+    With `progress`, print the result in the course's form:
     `Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)`
     """
     model.eval()
@@ -130,47 +135,31 @@ test.__test__ = False  # pytest collects by name; this is no test
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """The model's probabilities for every image, in the loader's order: float32 (N, 10) on the CPU."""
+def predict(
+    model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """The model's probabilities for all images in order: float32 (N, 10), on the CPU."""
     model.eval()
     return torch.cat([model(images.to(device)).softmax(dim=1).cpu() for images, _ in loader])
 
 
-def epoch_row(epoch: int, learning_rate: float, trained: Pass, tested: Pass) -> EpochRow:
-    """The record's row of one epoch."""
-    return EpochRow(
-        epoch, learning_rate, trained.loss, trained.correct, trained.total, trained.seconds,
-        tested.loss, tested.correct, tested.total, tested.seconds,
-    )  # fmt: skip
-
-
-def check_recipe(epochs: int, batch_size: int, learning_rate: float, **others: float) -> None:
-    """Raise ValueError, naming the parameter, where a recipe makes no sense; `others` must be 0 or more."""
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate must be a number above 0, got {learning_rate!r}")
-    for name, value in others.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-
-
 def set_seed(seed: int) -> None:
-    """Seed every generator and choose deterministic kernels: same seed, machine and threads, same bits."""
+    """Seed every generator and choose deterministic kernels: same seed and machine, same bits."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
+    # This would cost time and finds only bugs.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
-    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU with `threads` threads (0: torch's own).
+    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU.
 
-    Freed memory is kept for the next step (see `_keep_freed_memory`). Raises ValueError for a device that is unknown
-    or not there, or for threads below 0.
+    `threads` is how many threads the CPU gets, 0 for torch's own choice. Freed memory is kept for
+    the next step (see `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
+    for `threads` below 0.
     """
     if threads < 0:
         raise ValueError(f"threads must be at least 1, or 0 for torch's own choice, got {threads}")
@@ -183,16 +172,18 @@ def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto'") from error
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto'"
+        ) from error
     return device
 
 
 def check_amp(device: torch.device) -> None:
-    """Raise ValueError where `device` has no instructions of its own for bfloat16, so that `amp` would only slow it."""
+    """Raise ValueError where `device` has no bfloat16 of its own, so that `amp` would cost time."""
     if device.type == "cuda":
         good = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        good = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        good = device.type == "cpu" and _cpu_has_bfloat16()
     if not good:
         raise ValueError(f"amp: {device.type} has no bfloat16 of its own here; leave it off")
 
@@ -201,22 +192,27 @@ def device_facts(device: torch.device) -> dict:
     """What the run record keeps of the hardware."""
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
-    return {"type": device.type, "name": _processor(), "threads": torch.get_num_threads()}
+    name = _cpu_info("model name") or platform.processor() or platform.machine()
+    return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
 
 
 def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 0.0) -> LambdaLR:
-    """A scheduler: the rate climbs linearly in the first `warmup` of all `steps`, then falls linearly to zero."""
+    """A scheduler: the rate climbs for the share `warmup` of all `steps`, then falls to zero."""
     climb = int(warmup * steps)
 
     def share(step: int) -> float:
-        return (step + 1) / (climb + 1) if step < climb else max(0.0, (steps - step) / (steps - climb))
+        if step < climb:
+            return (step + 1) / (climb + 1)
+        return max(0.0, (steps - step) / max(1, steps - climb))
 
     return LambdaLR(optimizer, share)
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write the weights as safetensors, a format that holds tensors only: loading it runs no code."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Write the weights as safetensors, which hold tensors only: loading them runs no code."""
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
     with atomic_write(path) as part:
         save_file(weights, part)
 
@@ -247,36 +243,53 @@ class _Tally:
 
 def _bar(loader, epoch: int, progress: bool) -> tqdm:
     return tqdm(
-        loader, desc=f"Epoch {epoch}", total=len(loader) if hasattr(loader, "__len__") else None, file=sys.stdout,
-        ncols=96, mininterval=0.5, disable=not progress,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]",
-    )  # fmt: skip
+        loader,
+        desc=f"Epoch {epoch}",
+        total=len(loader) if hasattr(loader, "__len__") else None,
+        file=sys.stdout,
+        # Both are set, since tqdm prints nothing on a terminal that says it has no rows.
+        ncols=96,
+        nrows=24,
+        mininterval=0.5,
+        disable=not progress,
+        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} "
+        "[{elapsed}, {rate_fmt}{postfix}]",
+    )
 
 
 def _finite(loss: float, epoch: int, optimizer: torch.optim.Optimizer) -> float:
     if not math.isfinite(loss):
         rate = optimizer.param_groups[0]["lr"]
-        raise DivergedError(f"the loss is {loss} in epoch {epoch}; lower the learning rate, {rate:g} at this step")
+        raise DivergedError(
+            f"the loss is {loss} in epoch {epoch}; lower the learning rate, {rate:g} at this step"
+        )
     return loss
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of giving it back to the kernel; elsewhere nothing happens.
+    """Have glibc keep freed memory instead of returning it to the kernel; elsewhere do nothing.
 
-    By default the large activations of each step are returned and, a millisecond later, faulted in again page by page:
-    3,000 to 4,000 faults a step of the seed model at batch 128, a third of its time.
+    By default the large activations of each step are returned and, a millisecond later, faulted in
+    again page by page: 3,000 to 4,000 faults a step of the seed model at batch 128, a third of its
+    time.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below this come from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap is not cut back
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not cut back
     except (OSError, AttributeError):
         pass  # not Linux, or another C library
 
 
-def _processor() -> str:
+def _cpu_has_bfloat16() -> bool:
+    return "avx512_bf16" in _cpu_info("flags").split()
+
+
+def _cpu_info(key: str) -> str:
+    """What Linux says of the processor; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        return ""
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
+    return found[0] if found else ""

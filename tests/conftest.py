@@ -14,8 +14,7 @@ import nbformat
 import pytest
 import torch
 
-from mnist_utils import data as data_module
-from mnist_utils.data import CHECKSUMS, load_data
+from mnist_utils.data import CHECKSUMS, SHAPES, load_data
 from mnist_utils.records import EpochRow, RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -78,18 +77,15 @@ def small_mnist(tmp_path, monkeypatch) -> Path:
     from torchvision.datasets import MNIST
 
     generator = torch.Generator().manual_seed(0)
-    mirror, resources = tmp_path / "mirror", []
+    mirror = tmp_path / "mirror"
     mirror.mkdir()
     for part, count in (("train", 300), ("t10k", 60)):
-        monkeypatch.setitem(data_module.COUNTS, part, count)
         images = torch.randint(0, 256, (count, 28, 28), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, 10, (count,), generator=generator, dtype=torch.uint8)
         for name, tensor in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+            monkeypatch.setitem(SHAPES, name, tuple(tensor.shape))
             monkeypatch.setitem(CHECKSUMS, name, hashlib.sha256(tensor.numpy().tobytes()).hexdigest())
-            archive = gzip.compress(idx_bytes(tensor), mtime=0)
-            (mirror / f"{name}.gz").write_bytes(archive)
-            resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
-    monkeypatch.setattr(MNIST, "resources", resources)
+            (mirror / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(tensor), mtime=0))
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
     return mirror
 

@@ -19,7 +19,9 @@ import nbformat
 import pytest
 from conftest import ROOT, filled_in
 
-BROWSER = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
+)
 RUN_AND_SAVE = """() => jupyterapp.commands.execute('notebook:run-all-cells')
     .then(() => jupyterapp.commands.execute('docmanager:save')).then(() => document.body.classList.add('saved'))"""
 
@@ -27,7 +29,9 @@ RUN_AND_SAVE = """() => jupyterapp.commands.execute('notebook:run-all-cells')
 @pytest.fixture(scope="module")
 def page():
     """A page of a browser 1280 points wide, the width of a small laptop, and high enough for a whole notebook."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright (pip install -e .[lab])")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no Playwright (pip install -e .[lab])"
+    )
     if BROWSER is None:
         pytest.skip("no Chromium or Chrome")
     with playwright.sync_playwright() as opened:
@@ -44,7 +48,13 @@ def lab(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=x"]
+    words = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=x",
+    ]
     words += [
         "--expose-app-in-browser",
         f"--ServerApp.root_dir={folder}",
@@ -55,7 +65,10 @@ def lab(tmp_path_factory):
     own["PYTHONPATH"] = str(ROOT)
     with open(home / "log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *words], env=os.environ | own, stdout=log, stderr=log
+            [sys.executable, "-m", "jupyterlab", *words],
+            env=os.environ | own,
+            stdout=log,
+            stderr=log,
         )
         try:
             yield wait_for(f"http://127.0.0.1:{port}", server, home / "log"), folder
@@ -75,7 +88,9 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-@pytest.mark.parametrize("source", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "source", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem
+)
 def test_run_all_finishes_without_an_error(source, lab, page, tmp_path, request):
     address, folder = lab
     nbformat.write(filled_in(source, epochs=1, dataset="digits", threads=1), folder / source.name)
@@ -83,9 +98,15 @@ def test_run_all_finishes_without_an_error(source, lab, page, tmp_path, request)
     page.get_by_text("| Idle").wait_for(timeout=60_000)
     page.evaluate(f"() => {{ ({RUN_AND_SAVE})() }}")
     page.wait_for_selector("body.saved", state="attached", timeout=120_000)
-    page.screenshot(path=(request.config.getoption("--screenshots") or tmp_path) / f"{source.stem}.png")
-    cells = [cell for cell in nbformat.read(folder / source.name, 4).cells if cell.cell_type == "code"]
+    page.screenshot(
+        path=(request.config.getoption("--screenshots") or tmp_path) / f"{source.stem}.png"
+    )
+    cells = [
+        cell for cell in nbformat.read(folder / source.name, 4).cells if cell.cell_type == "code"
+    ]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert (folder / f"results/{source.stem}/run.json").exists() and not page.locator(".jp-Dialog").count()
+    assert (folder / f"reports/local/{source.stem}/seed-0/run.json").exists() and not page.locator(
+        ".jp-Dialog"
+    ).count()

@@ -4,7 +4,14 @@ import torch.nn.functional as F
 from torch import nn
 from torchsummary import summary
 
-from mnist_utils.models import ConvNet, Dropout, Separable, build_model, count_parameters
+from mnist_utils.models import (
+    ConvNet,
+    Dropout,
+    Separable,
+    build_model,
+    count_parameters,
+    show_source,
+)
 
 TABLE = """
 Conv2d-1 [-1, 8, 26, 26] 80 | ReLU-2 [-1, 8, 26, 26] 0 | BatchNorm2d-3 [-1, 8, 26, 26] 16
@@ -44,9 +51,41 @@ def test_dropout_drops_at_its_rate_scales_the_rest_and_passes_the_same_gradient(
     torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 1 / 0.7))
     dropped.sum().backward()
     torch.testing.assert_close(maps.grad, dropped.detach())
-    lanes = kept.permute(0, 2, 3, 1).reshape(-1, 8) if layout == torch.channels_last else kept.reshape(-1, 4)
+    lanes = (
+        kept.permute(0, 2, 3, 1).reshape(-1, 8)
+        if layout == torch.channels_last
+        else kept.reshape(-1, 4)
+    )
     assert lanes.float().mean(dim=0).sub(0.7).abs().max() < 0.02  # each part of a draw alike
     assert not torch.equal(Dropout(0.3)(maps), dropped)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        torch.ones(4, 8, 12, 12)[:, ::2],
+        torch.ones(1, 1, 1, 6).expand(64, 8, 6, 6),
+        torch.ones(16, 8, 13, 13)[:, :, 1:-1, 1:-1],
+        torch.ones(0, 8, 13, 13),
+    ],
+    ids=["every second map", "repeated", "cropped", "none"],
+)
+def test_dropout_takes_maps_that_do_not_lie_densely_in_memory(maps):
+    torch.manual_seed(0)
+    dropped = Dropout(0.3)(maps)
+    assert dropped.shape == maps.shape
+    assert set(dropped.unique().tolist()) <= {0.0, torch.tensor(1 / 0.7).item()}
+    if maps.numel():
+        assert (dropped != 0).float().mean() == pytest.approx(0.7, abs=0.05)
+        # Places that share their memory still draw for themselves.
+        assert len(dropped.flatten(1).unique(dim=0)) == len(maps)
+
+
+def test_a_built_model_knows_its_name_and_its_source_can_be_shown(capsys):
+    assert build_model("smallest").name == "smallest"
+    show_source(Separable, ConvNet)
+    said = capsys.readouterr().out
+    assert said.startswith("class Separable(nn.Module):") and "class ConvNet(nn.Module):" in said
 
 
 def test_dropout_does_nothing_in_evaluation_or_at_rate_zero_and_all_at_one():
@@ -63,7 +102,9 @@ def test_count_parameters_counts_shared_ones_once_and_frozen_ones_not():
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, quickest, seed"):
+    with pytest.raises(
+        ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, quickest, seed"
+    ):
         build_model("resnet")
 
 
@@ -98,7 +139,10 @@ def test_a_repeated_block_is_its_weights_over_and_over():
 
 def test_a_skip_adds_what_came_in():
     torch.manual_seed(0)
-    plain, skip = Separable(4, 4, torch.nn.SiLU).eval(), Separable(4, 4, torch.nn.SiLU, skip=True).eval()
+    plain, skip = (
+        Separable(4, 4, torch.nn.SiLU).eval(),
+        Separable(4, 4, torch.nn.SiLU, skip=True).eval(),
+    )
     skip.load_state_dict(plain.state_dict())
     maps = torch.randn(2, 4, 6, 6)
     assert torch.equal(skip(maps), maps + plain(maps))

@@ -1,0 +1,196 @@
+"""The bookkeeping of one run, so that a notebook shows the experiment only.
+
+run = Run("every_seed", globals())      # right after the cell with the annotated parameters
+data = run.load_data()
+...
+for epoch in run.epochs(model, optimizer, train_loader, scheduler=scheduler):
+    trained = train(model, run.device, train_loader, optimizer, epoch, scheduler)
+    tested = test(model, run.device, test_loader)
+    run.log(trained, tested)            # a run that is stopped here resumes after this epoch
+run.finish(model, data, predict(model, run.device, test_loader))
+"""
+
+import ast
+import contextlib
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from . import assignment, plots
+from .checkpoints import Checkpoints
+from .data import Data, load_data
+from .errors import RecordError, UsageError
+from .layers import trace_layers
+from .models import count_parameters
+from .records import EpochRow, RunRecord, save_misread
+from .training import Pass, choose_device, device_facts, save_weights
+
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
+# Where things lie has no part in what comes out, and the seed stands by itself in the record.
+NOT_RECORDED = ("seed", "data_dir", "mirror", "out_dir")
+SHARES = ("dropout", "warmup", "momentum", "averaging")
+
+
+class Run:
+    """One run of the notebook `name`, from its parameters to its verdict.
+
+    The parameters are those names in `namespace`, the notebook's `globals()`, that were annotated
+    as int, float, str or bool. `against` names the notebook that this one changes in one thing.
+    What the run leaves behind lies in `folder`; its `record` and its torch `device` are public too.
+    Raises UsageError for a parameter that makes no sense, before anything is written.
+    """
+
+    def __init__(self, name: str, namespace: dict, against: str = ""):
+        self.parameters = annotated_values(namespace)
+        check_parameters(self.parameters)
+        self.device = choose_device(self.parameters["device_name"], self.parameters["threads"])
+        seed = self.parameters["seed"]
+        place = home() / "reports/local" / name / f"seed-{seed}"
+        self.folder = Path(self.parameters["out_dir"] or place)
+        recorded = {key: value for key, value in self.parameters.items() if key not in NOT_RECORDED}
+        self.record = RunRecord.start(name, recorded, seed=seed, against=against)
+        self.record.device = device_facts(self.device)
+
+    def load_data(self) -> Data:
+        """The dataset that the parameters name; how many images it has is printed.
+
+        Raises DataError where MNIST is asked for and cannot be had.
+        """
+        places = (self.parameters[name] for name in ("dataset", "data_dir", "mirror", "split"))
+        data = load_data(*places)
+        self.record.dataset = data.facts()
+        if data.note:
+            print(data.note)
+        counts = (
+            f"{len(data.train_labels):,} training and {len(data.validation_labels):,} validation"
+        )
+        print(f"{data.name}: {counts} images")
+        return data
+
+    def epochs(self, model: nn.Module, optimizer: Optimizer, loader, **parts) -> Iterator[int]:
+        """The epochs that are left, from 1, or from where a stopped run of the same kind resumes.
+
+        The `model`, the `optimizer`, the `loader`'s generator and all other `parts` (a scheduler,
+        an average of the weights) are put back as they were then.
+        """
+        self.record.model = {
+            "name": getattr(model, "name", type(model).__name__),
+            "parameters": count_parameters(model),
+            "layers": [layer.as_dict() for layer in trace_layers(model)],
+        }
+        parts |= {"model": model, "optimizer": optimizer}
+        given = {name: part for name, part in parts.items() if part is not None}
+        self._optimizer = optimizer
+        self._checkpoints = Checkpoints(self.folder, self.record, loader, **given)
+        yield from range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
+
+    def log(self, trained: Pass, tested: Pass) -> None:
+        """Note one finished epoch in the record and keep the state, each whole or not at all."""
+        rate = float(self._optimizer.param_groups[0]["lr"])
+        epoch = len(self.record.epochs) + 1
+        self.record.epochs.append(EpochRow(epoch, rate, *astuple(trained), *astuple(tested)))
+        self.record.save(self.folder)
+        self._checkpoints.save()
+
+    def finish(self, model: nn.Module, data: Data, probabilities: Tensor) -> None:
+        """Save the weights, both curves and the misread images, and print the verdict.
+
+        `probabilities` are the model's for the validation images in their order, float (N, 10).
+        """
+        save_misread(self.folder, data.validation_labels, probabilities)
+        plots.save(plots.accuracy_curve(self.record), self.folder / "accuracy.png")
+        plots.save(plots.loss_curve(self.record), self.folder / "loss.png")
+        save_weights(model, self.folder / "model.safetensors")
+        self.record.finish()
+        self.record.verdict = assignment.judge(self.record)
+        self.record.save(self.folder)
+        self._checkpoints.clear()
+        print(*self.record.verdict, sep="\n")
+        print(f"\n{assignment.summary(self.record)}")
+
+    def show_seeds(self) -> None:
+        """Show the mean over all seeds of this notebook, over that of the one that it changes.
+
+        The records are the repository's; where it is not at hand, say where the figure is.
+        """
+        groups = [_records(name) for name in (self.record.notebook, self.record.against) if name]
+        if all(groups):
+            plots.show(plots.seed_curves(*groups))
+        else:
+            page = f"reports/{self.record.notebook}/README.md"
+            print(f"The records of all seeds are in the repository, not here: see {page} there.")
+
+
+def _records(name: str) -> list[RunRecord]:
+    """The repository's records of a notebook's complete runs on MNIST's test images."""
+    records = []
+    for path in sorted((home() / "reports" / name).glob("seed-*/run.json")):
+        with contextlib.suppress(RecordError):
+            record = RunRecord.load(path.parent)
+            judged = all(v.outcome != assignment.NOT_JUDGED for v in assignment.judge(record))
+            if judged and path.parent.name == f"seed-{record.seed}":
+                records.append(record)
+    return [record for record in records if len(record.epochs) == len(records[0].epochs)]
+
+
+def home() -> Path:
+    """The repository, where a notebook runs in it or in its notebooks/, else the current folder."""
+    here = Path.cwd()
+    found = [folder for folder in (here, here.parent) if (folder / "reports/README.md").exists()]
+    return found[0] if found else here
+
+
+def annotated_values(namespace: dict) -> dict:
+    """The values of the annotated parameters in a notebook's `globals()`, in their order.
+
+    Raises UsageError where there are none, or one has another type than its annotation says.
+    """
+    parameters = {}
+    for name, kind in _annotations(namespace).items():
+        value = namespace.get(name)
+        # In Python a bool is an int too.
+        if not isinstance(value, TYPES[kind]) or isinstance(value, bool) != (kind == "bool"):
+            raise UsageError(f"{name} must be of type {kind}, got {value!r}")
+        parameters[name] = value
+    if not parameters:
+        raise UsageError("no parameters: run the notebook's cell with the parameters first")
+    return parameters
+
+
+def _annotations(namespace: dict) -> dict[str, str]:
+    """The names that were annotated as one of `TYPES`, with that type's name."""
+    # IPython compiles each statement by itself. From Python 3.14 on, where annotations are made on
+    # demand, it then knows only the last one, so the cells that were run are read instead.
+    if "In" in namespace:
+        found = {}
+        for cell in namespace["In"]:
+            with contextlib.suppress(SyntaxError):
+                statements = [s for s in ast.parse(cell).body if isinstance(s, ast.AnnAssign)]
+                found |= {ast.unparse(s.target): ast.unparse(s.annotation) for s in statements}
+    else:
+        module = sys.modules[namespace["__name__"]]
+        found = {k: v.__name__ for k, v in inspect.get_annotations(module, eval_str=True).items()}
+    return {name: kind for name, kind in found.items() if kind in TYPES and name in namespace}
+
+
+def check_parameters(parameters: dict) -> None:
+    """Raise UsageError, naming the parameter, where a recipe makes no sense."""
+    for name, value in parameters.items():
+        if isinstance(value, str | bool):
+            continue
+        if name in ("epochs", "batch_size") and value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+        # This is false for "not a number", too.
+        if not 0 <= value < 1e300:
+            raise UsageError(f"{name} must be a number of at least 0, got {value}")
+        if name.endswith("learning_rate") and value == 0:
+            raise UsageError(f"{name} must be above 0")
+        if name in SHARES and value >= 1:
+            raise UsageError(f"{name} must be below 1, got {value}")
+        if name == "seed" and value >= 2**32:
+            raise UsageError(f"seed must be below {2**32}, got {value}")
