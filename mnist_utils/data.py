@@ -179,6 +179,7 @@ def hold_out(data: Data) -> Data:
     )  # fmt: skip
 
 
+@dataclass(eq=False)
 class TensorLoader:
     """Batches of images in memory: float32 (B, 1, 28, 28), normalised, with int64 labels (B,).
 
@@ -187,16 +188,11 @@ class TensorLoader:
     are normalised. The last batch is smaller where `batch_size` does not divide the count.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        augment: Callable[[Tensor, torch.Generator | None], Tensor] | None = None,
-    ):
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.generator, self.augment = generator, augment
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+    generator: torch.Generator | None = None
+    augment: Callable[[Tensor, torch.Generator | None], Tensor] | None = None
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)

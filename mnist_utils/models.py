@@ -42,21 +42,34 @@ class SeedModel(nn.Module):
     def __init__(self, dropout: float = 0.1, width: float = 1.0):
         super().__init__()
         narrow, wide, widest = (round(width * channels) for channels in (8, 16, 32))
-        self.block1 = nn.Sequential(  #                                         1 x 28 x 28
-            nn.Conv2d(1, narrow, 3), nn.ReLU(), nn.BatchNorm2d(narrow),  #      8 x 26 x 26
-            nn.Conv2d(narrow, wide, 3), nn.ReLU(), nn.BatchNorm2d(wide),  #    16 x 24 x 24
-        )  # fmt: skip
+        # The comments are the sizes of the maps at width 1.
+        self.block1 = nn.Sequential(
+            nn.Conv2d(1, narrow, 3),  # 1 x 28 x 28 to 8 x 26 x 26
+            nn.ReLU(),
+            nn.BatchNorm2d(narrow),
+            nn.Conv2d(narrow, wide, 3),  # to 16 x 24 x 24
+            nn.ReLU(),
+            nn.BatchNorm2d(wide),
+        )
         self.transition = nn.Sequential(
-            nn.Conv2d(wide, narrow, 1), nn.MaxPool2d(2), Dropout(dropout),  # 8 x 12 x 12
-        )  # fmt: skip
+            nn.Conv2d(wide, narrow, 1),  # to 8 x 24 x 24
+            nn.MaxPool2d(2),  # to 8 x 12 x 12
+            Dropout(dropout),
+        )
         self.block2 = nn.Sequential(
-            nn.Conv2d(narrow, wide, 3), nn.ReLU(), nn.BatchNorm2d(wide),  #    16 x 10 x 10
-            nn.Conv2d(wide, wide, 3), nn.ReLU(), nn.BatchNorm2d(wide),  #      16 x 8 x 8
-            nn.MaxPool2d(2), Dropout(dropout),  #                           16 x 4 x 4
-        )  # fmt: skip
+            nn.Conv2d(narrow, wide, 3),  # to 16 x 10 x 10
+            nn.ReLU(),
+            nn.BatchNorm2d(wide),
+            nn.Conv2d(wide, wide, 3),  # to 16 x 8 x 8
+            nn.ReLU(),
+            nn.BatchNorm2d(wide),
+            nn.MaxPool2d(2),  # to 16 x 4 x 4
+            Dropout(dropout),
+        )
         self.head = nn.Sequential(
-            nn.Conv2d(wide, widest, 3), nn.Conv2d(widest, 10, 1),  #           10 x 2 x 2
-        )  # fmt: skip
+            nn.Conv2d(wide, widest, 3),  # to 32 x 2 x 2
+            nn.Conv2d(widest, 10, 1),  # to 10 x 2 x 2
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.head(self.block2(self.transition(self.block1(images))))
@@ -112,7 +125,7 @@ class ConvNet(nn.Module):
                 known = "c16, C16, v16, d16, d16*2, r16, s16 and M"
                 raise ValueError(f"unknown block {word!r} in {blocks!r}; there are {known}")
             kind, width, times = found[1], int(found[2] or channels), int(found[3] or 1)
-            self.body.extend(_block(kind, channels, width, times, getattr(nn, activation)))
+            self.body.extend(block(kind, channels, width, times, getattr(nn, activation)))
             channels = width
         self.head = nn.Conv2d(channels, 10, 1)
 
@@ -120,9 +133,10 @@ class ConvNet(nn.Module):
         return self.head(self.body(images)).mean(dim=(2, 3))
 
 
-def _block(
+def block(
     kind: str | None, inward: int, outward: int, times: int, activation: type[nn.Module]
 ) -> list[nn.Module]:
+    """The layers of one of `ConvNet`'s words."""
     if kind is None:
         return [nn.MaxPool2d(2)]
     if kind in "drs":

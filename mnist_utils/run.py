@@ -83,6 +83,8 @@ class Run:
             "parameters": count_parameters(model),
             "layers": [layer.as_dict() for layer in trace_layers(model)],
         }
+        # The cell may be run again, after a stop or for a new model.
+        self.record.epochs, self.record.status = [], "running"
         parts |= {"model": model, "optimizer": optimizer}
         given = {name: part for name, part in parts.items() if part is not None}
         self._optimizer = optimizer

@@ -55,7 +55,9 @@ def test_what_the_record_does_not_show_is_not_judged(facts, reason):
     record = make_record((9990,), **facts)
     verdict = judge(record)[0]
     assert verdict.outcome == NOT_JUDGED and verdict.evidence.startswith(reason)
-    assert overall(judge(record)) == NOT_JUDGED and summary(record).startswith(f"not judged: {reason}")
+    assert overall(judge(record)) == NOT_JUDGED and summary(record).startswith(
+        f"not judged: {reason}"
+    )
 
 
 def test_fewer_test_images_are_not_the_test_images():
@@ -85,19 +87,34 @@ DISGUISES = {
     "linear after the mean": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 10)),
     "functional linear": Disguised(lambda self, maps: F.linear(maps.flatten(1), self.weight)),
     "matmul": Disguised(lambda self, maps: maps.flatten(1) @ self.weight.T),
-    "einsum": Disguised(lambda self, maps: torch.einsum("nchw,kchw->nk", maps, self.weight.view(10, 4, 7, 7))),
+    "einsum": Disguised(
+        lambda self, maps: torch.einsum("nchw,kchw->nk", maps, self.weight.view(10, 4, 7, 7))
+    ),
     "whole map": nn.Sequential(nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 10, 7), nn.Flatten()),
-    "functional whole map": Disguised(lambda self, maps: F.conv2d(maps, self.weight.view(10, 4, 7, 7)).flatten(1)),
-    "dilated whole map": nn.Sequential(nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 10, 4, dilation=2), nn.Flatten()),
+    "functional whole map": Disguised(
+        lambda self, maps: F.conv2d(maps, self.weight.view(10, 4, 7, 7)).flatten(1)
+    ),
+    "dilated whole map": nn.Sequential(
+        nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 10, 4, dilation=2), nn.Flatten()
+    ),
     "depthwise whole map": nn.Sequential(
-        nn.Conv2d(1, 20, 4, stride=4), nn.Conv2d(20, 20, 7, groups=20), nn.Conv2d(20, 10, 1), nn.Flatten()
+        nn.Conv2d(1, 20, 4, stride=4),
+        nn.Conv2d(20, 20, 7, groups=20),
+        nn.Conv2d(20, 10, 1),
+        nn.Flatten(),
     ),
     "flattened 1x1": Disguised(
-        lambda self, maps: F.conv2d(maps.reshape(-1, 196, 1, 1), self.weight.view(10, 196, 1, 1)).flatten(1)
+        lambda self, maps: F.conv2d(
+            maps.reshape(-1, 196, 1, 1), self.weight.view(10, 196, 1, 1)
+        ).flatten(1)
     ),
-    "flattened conv1d": Disguised(lambda self, maps: F.conv1d(maps.flatten(2), self.weight.view(10, 4, 49)).flatten(1)),
+    "flattened conv1d": Disguised(
+        lambda self, maps: F.conv1d(maps.flatten(2), self.weight.view(10, 4, 49)).flatten(1)
+    ),
     "bilinear": Disguised(
-        lambda self, maps: F.bilinear(maps.mean((2, 3)), maps.mean((2, 3)), self.weight[:, :16].reshape(10, 4, 4))
+        lambda self, maps: F.bilinear(
+            maps.mean((2, 3)), maps.mean((2, 3)), self.weight[:, :16].reshape(10, 4, 4)
+        )
     ),
 }
 HONEST = {
@@ -106,7 +123,10 @@ HONEST = {
         nn.Conv2d(1, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 10, 1), nn.Flatten()
     ),
     "same 7x7 on 7x7": nn.Sequential(
-        nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 10, 7, padding=3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        nn.Conv2d(1, 4, 4, stride=4),
+        nn.Conv2d(4, 10, 7, padding=3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     ),
     "attention of activations": Disguised(
         lambda self, maps: (maps.flatten(2) @ maps.flatten(2).transpose(1, 2)).mean(dim=2)

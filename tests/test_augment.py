@@ -64,7 +64,7 @@ def test_each_image_draws_its_own_and_the_originals_stay(images, augment):
 
 
 def test_the_draws_fill_their_ranges_evenly():
-    """Read back from a single bright pixel off the centre, which a pure rotation or shift moves to a known place."""
+    """Seen from a bright pixel off the centre, which rotations and shifts move to a known place."""
     images = torch.zeros(4000, 1, 29, 29)
     images[:, :, 14, 24] = 1.0  # ten pixels right of the centre
     axis = torch.arange(29.0) - 14

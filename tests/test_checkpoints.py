@@ -30,7 +30,7 @@ def digits():
 
 
 def fit(data, folder, optimizer="sgd", stop_after=EPOCHS, **facts):
-    """A training with everything that has a state; stopped after an epoch as a kill would: (record, parts)."""
+    """A training with every kind of state, stopped after an epoch as if killed: (record, parts)."""
     set_seed(3)
     model = build_model("seed", dropout=0.3).to(memory_format=torch.channels_last)
     loader, validation = make_loaders(data, 64, 3, augment=Affine(10, 0.1, 0.1, 5, 0.03))

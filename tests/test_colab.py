@@ -1,7 +1,8 @@
-"""Colab without Colab: an environment that has what Colab has but not this package, a notebook alone in a folder.
+"""Colab without Colab: an environment that has what Colab has but this package, a notebook alone.
 
-The bootstrap cell is run as it stands: git is told to take this checkout where the cell names the repository. IPython
-is Colab's, years older than the newest. What a stand-in lacks is Colab's machine, its GPU and its versions of the rest.
+The bootstrap cell is run as it stands: git is told to take this checkout where the cell names the
+repository. IPython is Colab's, years older than the newest. What a stand-in lacks is Colab's
+machine, its GPU and its versions of the rest.
 """
 
 import os
@@ -88,7 +89,7 @@ def site_packages(home: Path) -> Path:
 
 
 def versions(*sites: Path) -> dict[str, str]:
-    """The version of each distribution in the folders; the first folder that has one counts, as on `sys.path`."""
+    """Each distribution's version; the first folder that has one counts, as on `sys.path`."""
     found = [found for site in sites for found in metadata.distributions(path=[str(site)])]
     return {
         distribution.metadata["Name"].lower(): distribution.version
@@ -98,7 +99,7 @@ def versions(*sites: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def environment(index, tmp_path_factory) -> dict[str, str]:
-    """Variables under which this checkout is what lies at the repository's address, and nothing else leads to it."""
+    """Variables under which this checkout lies at the repository's address and nowhere else."""
     checkout = tmp_path_factory.mktemp("checkout")
     for name in ("mnist_utils", "pyproject.toml", "requirements.txt", "README.md"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(
@@ -136,7 +137,7 @@ def before(home, preinstalled) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def content(home, before, environment, tmp_path_factory) -> Path:
-    """The folder in which the notebook lay alone when it was run there from top to bottom, with a short form."""
+    """The folder in which the notebook lay alone and was run from top to bottom."""
     folder, python = tmp_path_factory.mktemp("content"), home / "bin/python"
     absent = subprocess.run(
         [python, "-c", "import mnist_utils"], cwd=folder, env=environment, capture_output=True

@@ -67,7 +67,7 @@ def test_real_holdout_is_fixed_balanced_and_from_the_training_images(real_data):
     held = hold_out(real_data)
     assert held.split == "holdout" and held.facts()["train"] == 50_000
     assert torch.bincount(held.validation_labels).tolist() == [1000] * 10
-    # The draw is a promise: results on the holdout are only comparable while these stay the same images.
+    # The draw is a promise: results on the holdout can be compared only while these images stay.
     digest = hashlib.sha256(held.validation_images.numpy().tobytes()).hexdigest()
     assert digest.startswith("3cf8bef3b480"), digest
 
@@ -75,7 +75,10 @@ def test_real_holdout_is_fixed_balanced_and_from_the_training_images(real_data):
 def test_holdout_parts_training_images_and_leaves_out_the_test_images():
     digits = load_digits("test")
     held = hold_out(digits)
-    rows = lambda *parts: sorted(bytes(image.numpy()) for part in parts for image in part)  # noqa: E731
+
+    def rows(*parts) -> list[bytes]:
+        return sorted(bytes(image.numpy()) for part in parts for image in part)
+
     assert rows(held.train_images, held.validation_images) == rows(digits.train_images)
     assert len(set(torch.bincount(held.validation_labels).tolist())) == 1
     assert same(held, hold_out(digits))

@@ -1,7 +1,7 @@
-"""Every notebook in JupyterLab itself, in a browser without a window: opened, run from top to bottom, saved.
+"""Every notebook in JupyterLab, in a browser without a window: opened, run to the end, saved.
 
     python -m pip install -e .[lab]
-    python -m pytest tests/test_jupyterlab.py --screenshots shots     # a picture of each, to be looked at
+    python -m pytest tests/test_jupyterlab.py --screenshots shots     # a picture of each
 
 Says that it is skipped where JupyterLab, Playwright or a Chromium is missing.
 """
@@ -23,12 +23,13 @@ BROWSER = next(
     filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
 )
 RUN_AND_SAVE = """() => jupyterapp.commands.execute('notebook:run-all-cells')
-    .then(() => jupyterapp.commands.execute('docmanager:save')).then(() => document.body.classList.add('saved'))"""
+    .then(() => jupyterapp.commands.execute('docmanager:save'))
+    .then(() => document.body.classList.add('saved'))"""
 
 
 @pytest.fixture(scope="module")
 def page():
-    """A page of a browser 1280 points wide, the width of a small laptop, and high enough for a whole notebook."""
+    """A browser's page as wide as a small laptop's, and high enough for a whole notebook."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="no Playwright (pip install -e .[lab])"
     )

@@ -8,7 +8,7 @@ from mnist_utils.models import build_model
 
 
 def test_receptive_field_by_hand():
-    # By hand: r grows by (kernel - 1) * jump, jump by the stride. 3, 5, 5, 6 (jump 2), 10, 14, 16 (4), 24, 24, 28 (8).
+    # r grows by (kernel - 1) * jump, jump by the stride: 3, 5, 6 (2), 10, 14, 16 (4), 24, 28 (8).
     layers = trace_layers(build_model("seed"))
     assert [layer.receptive_field[0] for layer in layers] == [3, 5, 5, 6, 10, 14, 16, 24, 24, 28]
     assert [layer.jump[0] for layer in layers] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 8]
@@ -17,7 +17,7 @@ def test_receptive_field_by_hand():
 
 
 def seen_pixels(model: nn.Module) -> int:
-    """An oracle: how many pixels along a side have a gradient from the middle of the model's output."""
+    """An oracle: how many pixels a side have a gradient from the middle of the model's output."""
     image = torch.zeros(1, 1, 64, 64, dtype=torch.float64, requires_grad=True)
     output = model.double()(image)
     output[0, :, output.shape[2] // 2, output.shape[3] // 2].sum().backward()

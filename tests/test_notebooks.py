@@ -1,4 +1,4 @@
-"""The notebooks: what papermill, Colab, GitHub and a reader need of the sources and of the executed copies."""
+"""The notebooks: what papermill, Colab, GitHub and a reader need, sources and executed copies."""
 
 import ast
 import json

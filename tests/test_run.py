@@ -162,6 +162,18 @@ def test_a_stopped_run_resumes_and_ends_with_the_same_bits(here, capsys):
     assert not list((here / "parts").glob("checkpoint-*.pt"))
 
 
+def test_the_training_cell_can_be_run_again_after_a_stop_and_after_the_end(here, capsys):
+    run = start('out_dir = "one"')
+    fit(run, stop_after=1)
+    fit(run)
+    assert "resuming after epoch 1" in capsys.readouterr().out
+    first = (here / "one/model.safetensors").read_bytes()
+    fit(run)
+    record = RunRecord.load(here / "one")
+    assert [row.epoch for row in record.epochs] == [1, 2] and record.status == "completed"
+    assert (here / "one/model.safetensors").read_bytes() == first
+
+
 def test_a_model_of_ones_own_is_recorded_by_its_class(here):
     class Mine(torch.nn.Conv2d):
         def forward(self, images):

@@ -52,8 +52,11 @@ def short_run(data, seed, epochs=1, batch_size=64, rate=0.1):
 
 
 def test_short_training_on_real_mnist(real_data):
-    """10,000 images, sorted by label, once: over 97%. Without the shuffle the loss diverges, with a constant rate
-    it reads 95.6%, and normalisation, which batch norm would forgive, is held to the pixels' own mean and spread."""
+    """10,000 images, sorted by label, once: over 97%.
+
+    Without the shuffle the loss diverges, and with a constant rate it is 95.6%. Batch norm would
+    forgive a wrong normalisation, so that is checked against the pixels' own mean and spread.
+    """
     order = real_data.train_labels[:10_000].argsort(stable=True)
     data = replace(
         real_data,
@@ -152,7 +155,8 @@ def test_what_is_printed_is_in_the_courses_form(digits, capsys):
     bar, line = capsys.readouterr().out.rstrip("\n").split("\n")
     assert "Epoch 7: 100%" in bar and "12/12" in bar and "loss=" in bar and "batch_id=11" in bar
     assert line == (
-        f"Test set: Average loss: {result.loss:.4f}, Accuracy: {result.correct}/360 ({100 * result.correct / 360:.2f}%)"
+        f"Test set: Average loss: {result.loss:.4f}, "
+        f"Accuracy: {result.correct}/360 ({100 * result.correct / 360:.2f}%)"
     )
     test(model, CPU, validation, progress=False)
     assert capsys.readouterr().out == ""
@@ -245,7 +249,7 @@ def test_amp_computes_in_bfloat16_and_is_refused_where_there_is_none(digits, mon
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept_for_the_next_step(digits):
-    """Page faults are the oracle: without the setting this pass of large activations takes thousands a step."""
+    """Page faults are the oracle: without the setting a step takes thousands of them."""
     import resource
 
     choose_device("cpu")
