@@ -108,7 +108,8 @@ class Engine:
             return error or future.result()
         # The next item must not wait behind another one for a process that starts again.
         if self.workers:
-            self.client.wait_for_workers(self.workers, timeout=60)
+            with suppress(TimeoutError):
+                self.client.wait_for_workers(self.workers, timeout=60)
         return Lost("its process was killed")
 
 
@@ -214,31 +215,32 @@ def run_batch(
     attempts = {secrets.token_hex(8): job for job in jobs if job.folder not in records}
     for job in attempts.values():
         execute.check_folder(job)
-    _summarize(jobs, records)
     if records:
         say(f"{len(records)} of {len(jobs)} runs are done already")
     stopped = False
-    try:
-        if attempts:
-            with engine(min(workers, len(attempts)), scheduler, resources) as pool:
-                work = functools.partial(
-                    _work, pool.stop_name, timeout, memory, render, os.getcwd()
-                )
-                items = [(job, attempt) for attempt, job in attempts.items()]
-                if scheduler:
-                    items = [(job.absolute(), attempt) for job, attempt in items]
-                progress = Progress(len(attempts), pool.room())
-                for (_, attempt), outcome in pool.map_unordered(work, items, progress.tick):
-                    job = attempts[attempt]
-                    record = _record_of(job, attempt, outcome, pool.stops > 1)
-                    records[job.folder] = record
-                    progress.ended(job.name, record)
-                progress.bar.close()
-                stopped = pool.stops > 0
-    finally:
-        rows = _summarize(jobs, records)
+    if attempts:
+        with engine(min(workers, len(attempts)), scheduler, resources) as pool:
+            limits = (timeout, memory)
+            work = functools.partial(_work, pool.stop_name, os.getcwd(), limits, render)
+            try:
+                _run_all(pool, work, attempts, records, bool(scheduler))
+            finally:
+                _summarize(jobs, records)
+            stopped = pool.stops > 0
+    rows = _summarize(jobs, records)
     say(conclude(rows))
     return [record for _, record in rows], stopped
+
+
+def _run_all(pool: Engine, work: Callable, attempts: dict, records: dict, far: bool) -> None:
+    """Run the jobs, by their attempts; their records, by folder, come into `records`."""
+    progress = Progress(len(attempts), pool.room() or 1)
+    items = [(job.absolute() if far else job, attempt) for attempt, job in attempts.items()]
+    for (_, attempt), outcome in pool.map_unordered(work, items, progress.tick):
+        job = attempts[attempt]
+        records[job.folder] = _record_of(job, attempt, outcome, pool.stops > 1)
+        progress.ended(job.name, records[job.folder])
+    progress.bar.close()
 
 
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
@@ -253,7 +255,7 @@ def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
             continue
         if job.is_done(record):
             found[job.folder] = record
-            if job.url and job.folder.exists():
+            if job.url and (job.folder / "run.json").exists():
                 copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
     return found
 
@@ -262,8 +264,8 @@ def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
     """Write each summary.csv; every job with its record."""
     rows = []
     for job in jobs:
-        record = records.get(job.folder)
-        rows.append((job, record or execute.new_record(job, "", "interrupted", "not begun")))
+        left = RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
+        rows.append((job, records.get(job.folder, left)))
     for out in {job.out for job in jobs}:
         try:
             write_summary(out, [row for row in rows if row[0].out == out])
@@ -272,8 +274,8 @@ def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
     return rows
 
 
-def _work(stop_name: str, timeout, memory, render, here: str, item: tuple[Job, str]) -> RunRecord:
-    """In a worker: run one job."""
+def _work(stop_name: str, here: str, limits: tuple, render, item: tuple[Job, str]) -> RunRecord:
+    """In a worker: run one job as this attempt, with `here` as the kernel's folder."""
     from distributed import Event, get_client
 
     job, attempt = item
@@ -284,14 +286,8 @@ def _work(stop_name: str, timeout, memory, render, here: str, item: tuple[Job, s
             return stop.is_set()
         return False
 
-    # Where a worker of a cluster was lost, its run starts again here: once the first has ended.
-    deadline = time.monotonic() + 2 * GRACE
-    while execute.is_of(job, attempt) and execute.is_running(job.folder):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(POLL)
     with own_gpu() as environment:
-        kernel = Kernel(timeout, memory, environment, here, stopped)
+        kernel = Kernel(*limits, environment, here, stopped)
         record = execute.run_job(job, kernel, render, f"{attempt}-{secrets.token_hex(4)}")
     if job.url and record.status == "completed":
         copies.copy_out(job.folder, f"{job.url}/{job.name}", record)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-POLL = 0.25  # seconds between two looks at whether a run must be stopped
+POLL = 0.5  # seconds between two looks at whether a run must be stopped
 LAUNCH = "import runpy; runpy.run_module('ipykernel_launcher', run_name='__main__')"
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, ({0}, {0})); "
 

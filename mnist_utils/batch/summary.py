@@ -54,7 +54,7 @@ class Progress:
     def __init__(self, total: int, at_a_time: int):
         from tqdm import tqdm
 
-        self.plan = f"{total} runs, {at_a_time} at a time"
+        self.plan = f"{total} run{'s' * (total > 1)}, {at_a_time} at a time"
         self.turns = math.ceil(total / at_a_time)
         self.done = self.failed = 0
         self.began = time.monotonic()
@@ -69,8 +69,9 @@ class Progress:
         """Show how a run ended; after the first, about how long all will take."""
         lines = [f"{name}: {describe(record)}"]
         if self.done == 0 and self.turns > 1:
-            minutes = self.turns * (time.monotonic() - self.began) / 60
-            lines.append(f"{self.plan}, about {math.ceil(minutes)} minutes")
+            seconds = self.turns * (time.monotonic() - self.began)
+            about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            lines.append(f"{self.plan}, about {about}")
         self.done += 1
         self.failed += record.status != "completed"
         with self.bar.external_write_mode(file=sys.stdout):
