@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch import copies, devices
+from mnist_utils.batch import copies, devices, executor
 from mnist_utils.batch.execute import run_notebook
 from mnist_utils.batch.executor import engine, run_batch
 from mnist_utils.batch.fingerprint import fingerprint
@@ -133,6 +133,15 @@ def test_the_first_real_reason_is_the_one_shown_everywhere(tmp_path):
     assert done.returncode == 1 and done.stdout.count("failed, its process was killed") == 2
     assert "its process was killed" in (tmp_path / "out/summary.csv").read_text()
     assert RunRecord.load(tmp_path / "out/small/seed-0").error == "its process was killed"
+
+
+def test_a_process_killed_before_its_run_began_has_failed_and_the_older_result_stays(small, tmp_path):
+    out = tmp_path / "out"
+    run_notebook(small, {"count": 1}, out)
+    before = tree(out)
+    record = executor._record_of(Job(small, {"count": 5}, out), "12ab", executor.Lost("killed"), False)
+    assert (record.status, record.error, record.epochs) == ("failed", "killed", [])
+    assert tree(out) == before
 
 
 def test_a_page_that_cannot_be_made_costs_no_result(small, tmp_path):

@@ -59,7 +59,7 @@ class Progress:
         self.done = self.failed = 0
         self.began = time.monotonic()
         say(self.plan)
-        self.bar = tqdm(total=total, ncols=96, disable=None)
+        self.bar = tqdm(total=total, ncols=96, nrows=20, disable=None)
 
     def tick(self, running: int) -> None:
         """Show on the bar how many runs there are now."""
