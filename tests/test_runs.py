@@ -91,6 +91,7 @@ def test_what_somebody_put_into_a_runs_folder_stays_there(tmp_path):
             (folder / "thesis.txt").write_text("precious")
         if count == 2:
             (folder / "notes.json").write_text("{}")
+            (folder / "checkpoint-0001.pt").mkdir(exist_ok=True)
     assert (folder / "thesis.txt").read_text() == "precious" and (folder / "notes.json").exists()
     assert RunRecord.load(folder).last.validation_correct == 4
     assert not folder.with_name("seed-0.previous").exists()

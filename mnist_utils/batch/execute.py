@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,8 +29,9 @@ from .summary import Log
 
 NOTE = "inputs.json"  # of an unfinished run: its attempt and its inputs
 CHECKPOINT = "checkpoint-*.pt"
-MADE = [NOTE, CHECKPOINT, "run.json", "metrics.csv", "misread.csv", "model.safetensors"]
-MADE += ["accuracy.png", "loss.png"]  # by a run; what else is in its folder stays there
+# What a run makes beside its notebook and page; what else is in its folder stays there.
+MADE = [CHECKPOINT, ".part-*", "run.json", "metrics.csv", "misread.csv", "model.safetensors"]
+MADE += ["accuracy.png", "loss.png"]
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -225,10 +227,12 @@ def _prepare(job: Job, attempt: str) -> Path | None:
 
 def _clear(job: Job, folder: Path, checkpoints: bool = True) -> None:
     """Delete what a run left in the folder, but nothing else."""
+    own = (job.path.name, f"{job.path.stem}.html")
     for path in folder.iterdir():
-        made = path.stem == job.path.stem or any(path.match(name) for name in MADE)
-        if made and (checkpoints or not path.match(CHECKPOINT)):
-            path.unlink()
+        made = path.name in own or any(fnmatchcase(path.name, name) for name in MADE)
+        if made and not path.is_dir():
+            if checkpoints or not fnmatchcase(path.name, CHECKPOINT):
+                path.unlink()
 
 
 def _drop(job: Job, folder: Path) -> None:
