@@ -198,7 +198,7 @@ def test_a_record_is_damaged_afterwards(tmp_path, fault_table):
 
 
 def test_two_batches_on_one_folder_never_run_the_same_job(tmp_path, fault_table):
-    batch = Batch(tmp_path, pause=1.5)
+    batch = Batch(tmp_path, pause=8)  # longer than a second batch takes to start
     first = batch.start()
     for seed in range(3):
         batch.wait_for(seed)
