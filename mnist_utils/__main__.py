@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 LOCAL = Path("reports/local")
@@ -34,37 +33,39 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options) -> int:
     """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
     from . import parameters as notebooks
-    from .batch import cluster
+    from .batch import executor
     from .batch import plan as batch
 
     names, given, seeds = options.notebooks, {}, options.seeds
     if options.batch:
         batch_names, given, batch_seeds = batch.read_batch(options.batch)
-        names, seeds = names or batch_names, seeds or batch_seeds
+        names, seeds = names or batch_names, batch_seeds if seeds is None else seeds
     flags = {name: getattr(options, name) for name in ("seed", "dataset", "data_dir", "mirror")}
     given |= dict(options.parameter) | {name: value for name, value in flags.items() if value is not None}
     if seeds is not None and "seed" in given:
         raise notebooks.UsageError("give --seed for one run or --seeds for several, not both")
     paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
     seeds = None if seeds is None else batch.parse_seeds(seeds)
-    url = cluster.check_address(options.copy_to) if options.copy_to else ""
     count = len(batch.plan(paths, given, seeds, options.out))
-    workers = min(count, batch.auto_workers(options.per_device) if options.jobs == "auto" else options.jobs)
-    jobs = batch.plan(paths, given, seeds, options.out, batch.share_of_cores(workers) if workers > 1 else None)
-    jobs = [replace(job, url=url) for job in jobs]
+    workers = min(count, executor.choose_workers(options.jobs, options.per_device))
+    threads = executor.share_of_cores(workers) if workers > 1 else None
+    jobs = batch.plan(paths, given, seeds, options.out, threads, options.copy_to or "")
     if options.dry_run:
         return _show_plan(jobs, workers)
-    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or url:
+    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or options.copy_to:
         return _run_batch(jobs, workers, options)
-    return _run_one(jobs[0])
+    return _run_one(jobs[0], options)
 
 
-def _run_one(job) -> int:
+def _run_one(job, options) -> int:
     from . import assignment
     from .batch import execute
+    from .reports.html import render
 
     print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
-    record = execute.run_notebook(job.path, job.values, job.out, job.variant)
+    record = execute.run_notebook(
+        job.path, job.values, job.out, job.variant, timeout=options.timeout, memory=options.memory, render=render
+    )
     print(f"{job.path.stem}: {record.status}" + (f", {record.error}" if record.error else ""))
     if record.status == "completed":
         print(f"{job.path.stem}: {assignment.summary(record)}")
@@ -72,24 +73,19 @@ def _run_one(job) -> int:
 
 
 def _show_plan(jobs: list, workers: int) -> int:
-    for job in jobs:
-        values = " ".join(f"{name}={value}" for name, value in job.values.items())
-        print(f"{'done   ' if job.is_done() else 'to run '} {job.name}  {values}")
-    print(f"{sum(not job.is_done() for job in jobs)} of {len(jobs)} to run, {workers} at a time")
+    from .batch.plan import describe
+
+    print(describe(jobs, workers))
     return 0
 
 
 def _run_batch(jobs: list, workers: int, options) -> int:
-    from .batch import plan as batch
+    from .batch.executor import run_batch
+    from .reports.html import render
 
-    where = dict(scheduler=options.scheduler, resources=options.resources)
-    records, stopped = batch.run_batch(jobs, workers, options.force, options.timeout, options.memory, **where)
-    bad = [f"  {job.name}: {r.status}, {r.error}" for job, r in zip(jobs, records) if r.status != "completed"]
-    print(batch.format_summary(list(zip(jobs, records))))
-    print(f"{len(jobs) - len(bad)} of {len(jobs)} runs completed, {options.out / 'summary.csv'} says how each stands")
-    if bad:
-        print("\n".join(["not completed:", *bad, "the same command goes on with these"]))
-    return 130 if stopped else 1 if bad else 0
+    limits = dict(timeout=options.timeout, memory=options.memory, force=options.force, render=render)
+    records, stopped = run_batch(jobs, workers, scheduler=options.scheduler, resources=options.resources, **limits)
+    return 130 if stopped else int(any(record.status != "completed" for record in records))
 
 
 def list_notebooks(options) -> int:

@@ -19,27 +19,47 @@ from .errors import UsageError
 NOTEBOOKS = Path("notebooks")
 SUBMISSION = "01_seed_model"
 RESERVED = {"out_dir": "--out"}  # set by the runner itself
+# Ranges that hold in every notebook; a form may name its own with `min:` and `max:`.
+LEAST = {"epochs": 1, "batch_size": 1, "seed": 0, "threads": 0}
+MOST = {"seed": 2**32 - 1}  # NumPy takes no larger one
+LARGEST = 2**63 - 1  # of any whole number, as torch holds it
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a notebook's parameters cell; `choices` is empty where any value of the type will do."""
+    """One line of a notebook's parameters cell; `choices` is empty where any value will do."""
 
     name: str
     type: str
     default: object
     meaning: str = ""
     choices: tuple = ()
+    least: float = -LARGEST
+    most: float = LARGEST
 
 
 def find_notebook(name: str) -> Path:
-    """The notebook at the path `name`, or the one in notebooks/ with that stem. Raises UsageError."""
-    for path in (Path(name), NOTEBOOKS / f"{Path(name).stem}.ipynb"):
+    """The notebook at the path `name`, or the one in notebooks/ of that name. Raises UsageError.
+
+    What looks like a path (a separator, `.ipynb`) or an address is only ever that.
+    """
+    name = str(name)
+    if "://" in name:
+        raise UsageError(f"{name!r} is an address; download the notebook and give the file's path")
+    known = [path.stem for path in all_notebooks()]
+    if "/" in name or "\\" in name or name.endswith(".ipynb"):
+        path = Path(name)
         if path.suffix == ".ipynb" and path.is_file():
             return path
-    known = [path.stem for path in all_notebooks()]
-    hint = f"; there are {', '.join(known)}" if known else f"; this folder has no {NOTEBOOKS}/, run from a clone"
-    raise UsageError(f"no notebook {name!r}{_nearest(Path(name).stem, known)}{hint}")
+        hint = f"; run the project's own by its name, {path.stem}" if path.stem in known else ""
+        raise UsageError(f"no notebook {name!r}: there is no such .ipynb file{hint}")
+    path = NOTEBOOKS / f"{name}.ipynb"
+    if name and path.is_file():
+        return path
+    hint = f"this folder has no {NOTEBOOKS}/, run from a clone"
+    if known:
+        hint = f"there are {', '.join(known)}"
+    raise UsageError(f"no notebook {name!r}{_nearest(name, known)}; {hint}")
 
 
 def all_notebooks() -> list[Path]:
@@ -47,59 +67,110 @@ def all_notebooks() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9a-z]*.ipynb"))
 
 
+def read_notebook(path: Path) -> dict:
+    """The notebook as nbformat 4, converted where it is older.
+
+    Raises UsageError for a file that is no notebook, or one in another language.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = json.loads(text)
+        if notebook.get("nbformat", 4) < 4:
+            import nbformat
+
+            notebook = nbformat.reads(text, as_version=4)
+        language = notebook["metadata"].get("kernelspec", {}).get("language") or "python"
+        language = notebook["metadata"].get("language_info", {}).get("name") or language
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise UsageError(f"{path} cannot be read as a notebook ({reason})") from error
+    if language.lower() not in ("python", "ipython", "python3"):
+        raise UsageError(f"{path} is a notebook in {language}; only Python notebooks are run")
+    return notebook
+
+
 def read_parameters(path: Path) -> dict[str, Parameter]:
     """The parameters that the notebook's cell tagged `parameters` declares, by name.
 
-    Each stands on one line, `name: type = value  # @param ...`, with its meaning in a `# @markdown` line above it
-    and, for a choice, the list in its form field. Raises UsageError for a file that is no such notebook.
+    Each stands on one line, `name: type = value  # @param ...`, with its meaning in a `# @markdown`
+    line above it; its form field may hold a list of choices, or a number's `min:` and `max:`.
+    Raises UsageError for a file that is no such notebook.
     """
+    cells = read_notebook(path)["cells"]
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-        lines, statements = source.splitlines(), ast.parse(source).body
-        declared = [s for s in statements if isinstance(s, ast.AnnAssign)]
-        return {s.target.id: _parameter(s, lines[s.lineno - 1], lines[s.lineno - 2]) for s in declared}
+        source = next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", []))
+        lines = ["", *source.splitlines()]
+        found = {}
+        for statement in ast.parse(source).body:
+            if isinstance(statement, ast.AnnAssign):
+                above, line = lines[statement.lineno - 1 : statement.lineno + 1]
+                found[statement.target.id] = _parameter(statement, line, above)
+        return found
     except StopIteration:
         raise UsageError(f"{path} has no cell tagged 'parameters'") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"{path} cannot be read as a notebook with parameters ({error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        raise UsageError(f"{path} has a parameters cell that cannot be read ({error})") from error
 
 
 def _parameter(statement: ast.AnnAssign, line: str, above: str) -> Parameter:
-    choices = re.search(r"#\s*@param\s*(\[.*?\])", line)
+    name = statement.target.id
+    form = line.partition("@param")[2]
+    choices = re.search(r"\[.*?\]", form)
+    meaning = re.match(r"# @markdown\s*(.*?)\s*$", above)
+    limits = dict(re.findall(r"\b(min|max)\s*:\s*(-?[\d.]+)", form))
     return Parameter(
-        statement.target.id,
+        name,
         statement.annotation.id,
         ast.literal_eval(statement.value),
-        above.removeprefix("# @markdown").strip() if above.startswith("# @markdown") else "",
-        tuple(json.loads(choices[1])) if choices else (),
+        meaning[1] if meaning else "",
+        tuple(json.loads(choices[0])) if choices else (),
+        float(limits["min"]) if "min" in limits else LEAST.get(name, -LARGEST),
+        float(limits["max"]) if "max" in limits else MOST.get(name, LARGEST),
     )
 
 
-def check_values(path: Path, given: dict[str, str]) -> dict:
-    """`given`, texts by name, in the types the notebook declares. Raises UsageError for a name, type or value."""
-    declared, values = read_parameters(path), {}
+def check_values(path: Path, given: dict[str, str], declared: dict | None = None) -> dict:
+    """`given`, texts by name, in the types the notebook declares.
+
+    `declared` is what `read_parameters` gave before. Raises UsageError for a name, type or value.
+    """
+    declared = declared or read_parameters(path)
+    values = {}
     for name, text in given.items():
         if name in RESERVED:
             raise UsageError(f"{name} is set by {RESERVED[name]}")
         if name not in declared:
             nearest = _nearest(name, declared)
-            raise UsageError(f"{path.name} has no parameter {name!r}{nearest}; it has {', '.join(declared)}")
-        values[name] = _typed(declared[name], text)
+            known = ", ".join(declared)
+            raise UsageError(f"{path.name} has no parameter {name!r}{nearest}; it has {known}")
+        values[name] = _typed(declared[name], str(text))
     return values
 
 
 def _typed(parameter: Parameter, text: str):
-    readers = {"int": int, "float": float, "str": str, "bool": {"true": True, "false": False}.__getitem__}
+    name, shown = parameter.name, repr(text[:100])
+    readers = {"int": int, "float": float, "str": str, "bool": _truth}
     try:
-        value = readers[parameter.type](text.lower() if parameter.type == "bool" else text)
+        value = readers[parameter.type](text)
     except (ValueError, KeyError):
-        raise UsageError(f"{parameter.name} must be {parameter.type}, got {text!r}") from None
+        raise UsageError(f"{name} must be {parameter.type}, got {shown}") from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{parameter.name} must be a finite number, got {text!r}")
+        raise UsageError(f"{name} must be a finite number, got {shown}")
+    if parameter.type in ("int", "float"):
+        if value < parameter.least:
+            raise UsageError(f"{name} must be at least {parameter.least:,}, got {shown}")
+        if value > parameter.most:
+            raise UsageError(f"{name} must be at most {parameter.most:,}, got {shown}")
     if parameter.choices and value not in parameter.choices:
-        raise UsageError(f"{parameter.name} must be one of {', '.join(map(str, parameter.choices))}, got {text!r}")
+        choices = ", ".join(map(str, parameter.choices))
+        raise UsageError(f"{name} must be one of {choices}, got {shown}")
     return value
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
 
 
 def _nearest(name: str, known) -> str:

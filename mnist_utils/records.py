@@ -1,4 +1,4 @@
-"""What a run leaves behind: one `run.json` and one `metrics.csv`, written atomically, readable without torch.
+"""What a run leaves behind: `run.json` and `metrics.csv`, written atomically, read without torch.
 
     record = RunRecord.load("reports/01_seed_model/seed-0")
     record.last.validation_accuracy      # 0.9927
@@ -9,9 +9,12 @@ A record says what happened; whether that is good enough is `assignment.judge`'s
 import csv
 import io
 import json
+import math
 import os
 import platform
 import re
+import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +23,13 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import get_type_hints
 
 from .errors import RecordError
 
 SCHEMA = 1
 STATUSES = ("running", "completed", "failed", "interrupted")
+ATTEMPT = "MNIST_UTILS_ATTEMPT"  # in the environment of a notebook that the runner executes
 PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconvert")
 
 
@@ -32,8 +37,8 @@ PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconv
 class EpochRow:
     """One epoch: what was seen in training and what the validation images gave after it.
 
-    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), accuracies are derived from
-    the counts, seconds are wall-clock.
+    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), accuracies
+    are derived from the counts, seconds are wall-clock.
     """
 
     epoch: int
@@ -46,6 +51,22 @@ class EpochRow:
     validation_correct: int
     validation_total: int
     validation_seconds: float
+
+    @classmethod
+    def read(cls, row: dict) -> "EpochRow":
+        """The row of a record. Raises ValueError or TypeError for a number that cannot be."""
+        found = cls(**row)
+        for name, kind in get_type_hints(cls).items():
+            value = getattr(found, name)
+            allowed = {int: (int,), float: (int, float)}[kind]
+            if type(value) not in allowed:
+                raise ValueError(f"{name} must be {kind.__name__}, got {str(value)[:40]!r}")
+        for part in ("train", "validation"):
+            correct = getattr(found, f"{part}_correct")
+            total = getattr(found, f"{part}_total")
+            if total < 1 or not 0 <= correct <= total:
+                raise ValueError(f"{part}: {correct} of {total} images right")
+        return found
 
     @property
     def train_accuracy(self) -> float:
@@ -60,10 +81,10 @@ class EpochRow:
 class RunRecord:
     """Everything needed to judge a run and to run it again.
 
-    `dataset` has name, split, checksum, counts and, where it is not MNIST, a banner; `model` has name, parameters
-    and layers (as dictionaries); `verdict` is what `assignment.judge` said, one entry a rule;
-    `inputs` what the batch runner tells equal runs by;
-    `against` the notebook that this one changes in one thing, where there is one.
+    `dataset` has name, split, checksum, counts and, where it is not MNIST, a banner; `model` has
+    name, parameters and layers (as dictionaries); `verdict` is what `assignment.judge` said, one
+    entry a rule; `inputs` what the batch runner tells equal runs by; `attempt` the one execution
+    that the record is of; `against` the notebook that this one changes in one thing, if any.
     """
 
     notebook: str
@@ -82,12 +103,15 @@ class RunRecord:
     verdict: list = field(default_factory=list)
     inputs: dict = field(default_factory=dict)
     against: str = ""
+    attempt: str = ""
     schema: int = SCHEMA
 
     @classmethod
     def start(cls, notebook: str, parameters: dict, **facts) -> "RunRecord":
         """A record of a run that begins now, with the versions and the git state of this moment."""
-        return cls(notebook, parameters, versions=_versions(), git=_git_state(), started=_now(), **facts)
+        moment = dict(versions=_versions(), git=_git_state(), started=_now())
+        moment["attempt"] = os.environ.get(ATTEMPT, "")
+        return cls(notebook, parameters, **(moment | facts))
 
     @property
     def last(self) -> EpochRow:
@@ -98,7 +122,7 @@ class RunRecord:
 
     @property
     def best(self) -> EpochRow:
-        """The epoch with the most validation images right, the first of equals; shown, never the result."""
+        """The epoch with the most images right, the first of equals; shown, never the result."""
         return max(self.epochs or [self.last], key=lambda row: (row.validation_correct, -row.epoch))
 
     def finish(self, status: str = "completed", error: str = "") -> None:
@@ -116,18 +140,34 @@ class RunRecord:
 
     @classmethod
     def load(cls, folder: str | Path) -> "RunRecord":
-        """Read the `run.json` in `folder`. Raises RecordError where it is missing, damaged or too new."""
+        """Read the `run.json` in `folder`. Raises RecordError: missing, damaged or too new."""
         path = Path(folder) / "run.json"
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts.get("schema") != SCHEMA:
-                raise RecordError(f"{path}: schema {facts.get('schema')!r}, this version reads {SCHEMA}")
-            facts["epochs"] = [EpochRow(**row) for row in facts["epochs"]]
-            return cls(**facts)
+            return cls.parse(path.read_text(encoding="utf-8"), path)
         except FileNotFoundError:
             raise RecordError(f"{path}: no such record") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise RecordError(f"{path}: damaged record ({error})") from error
+
+    @classmethod
+    def parse(cls, text: str, name: str | Path) -> "RunRecord":
+        """The record in `text`. Raises RecordError, with `name`, for a damaged or newer one."""
+        try:
+            facts = json.loads(text)
+            schema = str(facts.get("schema"))[:40]
+            if schema != str(SCHEMA):
+                raise RecordError(f"{name}: schema {schema}, this version reads {SCHEMA}")
+            _check_numbers(facts)
+            record = cls(**facts)
+            for key, kind in get_type_hints(cls).items():
+                if not isinstance(getattr(record, key), list if key == "epochs" else kind):
+                    raise ValueError(f"{key} must be {getattr(kind, '__name__', kind)}")
+            if record.status not in STATUSES:
+                raise ValueError(f"unknown status {record.status[:40]!r}")
+            record.epochs = [EpochRow.read(row) for row in record.epochs]
+            return record
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RecordError(f"{name}: damaged record ({error})") from error
 
     def _metrics(self) -> str:
         names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
@@ -139,32 +179,45 @@ class RunRecord:
 
 
 def save_misread(folder: str | Path, labels, probabilities) -> None:
-    """Write `misread.csv` into `folder`: a row for each image whose likeliest digit is not its label.
+    """Write `misread.csv` into `folder`: a row for each image whose likeliest digit is not its own.
 
-    `labels` is a tensor int (N,), `probabilities` one float (N, 10); `image` is the place among the N, `confidence` the
-    probability of the guess.
+    `labels` is a tensor int (N,), `probabilities` one float (N, 10); `image` is the place among the
+    N, `confidence` the probability of the guess.
     """
-    guesses, confidences = probabilities.argmax(1).tolist(), probabilities.max(1).values.tolist()
-    rows = [
-        f"{image},{label},{guess},{confidence:.4f}"
-        for image, (label, guess, confidence) in enumerate(zip(labels.tolist(), guesses, confidences))
-        if guess != label
-    ]
-    write_text(Path(folder) / "misread.csv", "\n".join(["image,label,guess,confidence", *rows]) + "\n")
+    guesses = probabilities.argmax(1).tolist()
+    confidences = probabilities.max(1).values.tolist()
+    rows = ["image,label,guess,confidence"]
+    for image, label in enumerate(labels.tolist()):
+        if guesses[image] != label:
+            rows.append(f"{image},{label},{guesses[image]},{confidences[image]:.4f}")
+    write_text(Path(folder) / "misread.csv", "\n".join(rows) + "\n")
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Lend a temporary path beside `path`; what is written there replaces `path` only if nothing was raised."""
+    """Lend a temporary path beside `path`, which it replaces only if nothing was raised.
+
+    A link is followed. A new file gets the permissions that the umask leaves, an old one keeps its
+    own. What is no plain file, as a pipe or `/dev/null`, is not replaced: it receives the bytes.
+    """
     path = Path(path)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    if not special:
+        path = Path(os.path.realpath(path))
+    folder = Path(tempfile.gettempdir()) if special else path.parent
+    part = folder / f".part-{secrets.token_hex(8)}{path.suffix}"
     try:
-        yield Path(part)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
+        part.open("xb").close()
+        yield part
+        if special:
+            with part.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        else:
+            if path.is_file():
+                shutil.copymode(path, part)
+            os.replace(part, path)
     finally:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -176,7 +229,8 @@ def write_text(path: str | Path, text: str) -> None:
 def _json(facts: dict) -> str:
     """JSON for people: indented, but each list of plain numbers on one line."""
     text = json.dumps(facts, indent=1, allow_nan=False)
-    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    numbers = re.compile(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]")
+    return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def _now() -> str:
@@ -184,7 +238,8 @@ def _now() -> str:
 
 
 def _versions() -> dict:
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    system = f"{platform.system()} {platform.machine()}"
+    found = {"python": platform.python_version(), "system": system}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -194,13 +249,33 @@ def _versions() -> dict:
 
 
 def _git_state() -> dict:
-    """The commit the run was made from and whether files had been changed since; empty outside a repository."""
+    """The commit of the package's own repository and whether files had been changed since.
+
+    Empty where the package is installed: a repository around it is somebody else's.
+    """
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        words = ["git", "-C", str(Path(__file__).parent), *words]
+        options = dict(capture_output=True, text=True, timeout=10, check=True)
+        return subprocess.run(words, **options).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "mnist_utils", "notebooks")
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../notebooks")
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, ValueError):
         return {}
+
+
+def _check_numbers(facts) -> None:
+    """Raise ValueError where any number in a record is infinite, not a number, or too large."""
+    if isinstance(facts, float) and not math.isfinite(facts):
+        raise ValueError(f"{facts} is no number")
+    if isinstance(facts, int) and abs(facts) >= 2**63:
+        raise ValueError("a number is out of range")
+    if isinstance(facts, dict):
+        facts = facts.values()
+    elif not isinstance(facts, list):
+        return
+    for one in facts:
+        _check_numbers(one)

@@ -19,8 +19,8 @@ from mnist_utils.records import EpochRow, RunRecord
 
 ROOT = Path(__file__).parent.parent
 FAULTS = """Three runs side by side, of which one goes wrong the first time; the other two complete, and the same
-command then completes the rest. The seconds are those of that second command, on four shared cores.
-Runs of the project's notebooks go on from their last finished epoch; the small ones used here begin
+command then completes the rest. The seconds are those of that second command, on cores that other work shares.
+Runs of the project's notebooks resume after their last finished epoch; the small ones used here begin
 anew. Written by
 `python -m pytest tests/test_faults.py tests/test_cluster.py --fault-table reports/faults/README.md`.
 """

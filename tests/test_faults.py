@@ -16,7 +16,8 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch.execute import is_running, run_folder
+from mnist_utils.batch.execute import is_running
+from mnist_utils.batch.plan import Job
 from mnist_utils.records import RunRecord
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits as on Unix")
@@ -73,7 +74,7 @@ class Batch:
         return process.returncode, said
 
     def folder(self, seed: int) -> Path:
-        return run_folder(self.path, {"seed": seed}, self.out)
+        return Job(self.path, {"seed": seed}, self.out).folder
 
     def status(self, seed: int) -> str:
         return RunRecord.load(self.folder(seed)).status
@@ -121,15 +122,6 @@ def test_one_run_goes_wrong(tmp_path, fault, fault_table):
     assert not list(batch.out.rglob(".run.json*")) and not list(batch.out.rglob("inputs.json"))
 
 
-def test_the_process_that_a_run_was_forked_from_is_killed(tmp_path, fault_table):
-    batch = Batch(tmp_path, "import psutil; psutil.Process().parent().parent().kill(); time.sleep(1e6)")
-    code, said = batch.run("--jobs", "2")
-    assert code == 1 and "toy/seed-1: interrupted, stopped from outside" in said and "2 of 3 runs completed" in said
-    fault_table(
-        "a run's worker is killed (SIGKILL)", "that run's own epochs since its last checkpoint", batch.goes_on()
-    )
-
-
 def test_the_batch_itself_is_killed(tmp_path, fault_table):
     batch = Batch(tmp_path, pause=1)
     process = batch.start()
@@ -171,8 +163,42 @@ def test_ctrl_c_twice_stops_now(tmp_path, fault_table):
     fault_table("Ctrl-C twice", "epochs since the last checkpoints", batch.goes_on())
 
 
+def test_the_terminal_is_closed(tmp_path, fault_table):
+    batch = Batch(tmp_path, pause=100)
+    process = batch.start()
+    for seed in range(3):
+        batch.wait_for(seed)
+    process.send_signal(signal.SIGHUP)
+    process.stdout.close()
+    assert process.wait(timeout=60) == 130
+    assert {batch.status(seed) for seed in range(3)} == {"interrupted"}
+    assert (batch.out / "summary.csv").read_text().count("interrupted,") == 3
+    batch.path.write_text(batch.path.read_text().replace("time.sleep(100)", "time.sleep(0.1)"))
+    fault_table("the terminal is closed (SIGHUP)", "epochs since the last checkpoints", batch.goes_on())
+
+
+def test_nobody_reads_the_output_any_more(tmp_path, fault_table):
+    batch = Batch(tmp_path)
+    process = batch.start()
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert (batch.out / "summary.csv").read_text().count(",completed,") == 3
+    fault_table("the output's reader leaves (`| head -1`)", "nothing", batch.goes_on())
+
+
+def test_a_record_is_damaged_afterwards(tmp_path, fault_table):
+    batch = Batch(tmp_path)
+    assert batch.run()[0] == 0
+    path = batch.folder(1) / "run.json"
+    path.write_text(path.read_text().replace('"validation_total": 10', '"validation_total": 0'))
+    code, said = batch.run("--dry-run")
+    assert code == 0 and "1 of 3 to run" in said, said
+    fault_table("a record is damaged afterwards", "that run", batch.goes_on())
+
+
 def test_two_batches_on_one_folder_never_run_the_same_job(tmp_path, fault_table):
-    batch = Batch(tmp_path, pause=1.5)
+    batch = Batch(tmp_path, pause=8)  # longer than a second batch takes to start
     first = batch.start()
     for seed in range(3):
         batch.wait_for(seed)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from ..batch.plan import Job, plan, run_batch
+from ..batch.executor import run_batch
+from ..batch.plan import Job, plan
 from ..data import load_data, make_loaders
 from ..models import build_model
 from ..parameters import find_notebook
@@ -114,16 +115,13 @@ def scheduling(counts: tuple[int, ...] = (10, 100, 1_000, 10_000)) -> dict:
 
     `ours` is what the batch runner does for a job beside: plan it, look whether it is done, write the summary.
     """
-    from distributed import LocalCluster
-
-    from ..batch.cluster import executor
+    from ..batch.executor import engine
 
     found = {"dask": {}, "ours": {}}
-    with LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=":0") as cluster:
-        with executor(cluster.scheduler_address, {}) as pool:
-            list(pool.map(_nothing, range(2 * WORKERS)))
-            for count in counts:
-                found["dask"][count] = _seconds(list, pool.map(_nothing, range(count)))
+    with engine(WORKERS) as pool:
+        list(pool.map_unordered(_nothing, range(2 * WORKERS)))
+        for count in counts:
+            found["dask"][count] = _seconds(list, pool.map_unordered(_nothing, range(count)))
     for count in counts:
         with tempfile.TemporaryDirectory() as out:
             found["ours"][count] = _seconds(_keep_books, count, Path(out))
@@ -135,7 +133,7 @@ def _nothing(number: int) -> int:
 
 
 def _keep_books(count: int, out: Path) -> None:
-    from ..batch.plan import write_summary
+    from ..batch.summary import write_summary
 
     jobs = _jobs(1, range(count), "data", out)
     for job in jobs:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from ..assignment import FAIL, PASS, Verdict
-from ..batch.cluster import executor
 from .finding import Iteration, find_iterations
 from .reading import Source, clean, cut, find_submissions, read
 from .rules import FOURTH, NOT_SHOWN, Rules, judge, load_rules, overall
@@ -125,14 +124,11 @@ def _alone(source: Source, rules: Rules) -> Grade:
 
 
 def _on_cluster(sources: list[Source], rules: Rules, scheduler: str) -> list[Grade]:
+    from ..batch.executor import engine
+
     sources = [Source(source.name, str(Path(source.path).resolve()), source.inside) for source in sources]
-    with executor(scheduler, {}) as pool:
-        futures = [pool.submit(grade_one, source, rules) for source in sources]
-        return [_gathered(source, future) for source, future in zip(sources, futures)]
-
-
-def _gathered(source: Source, future) -> Grade:
-    try:
-        return future.result()
-    except Exception as error:  # of whatever kind the cluster has: the other submissions go on
-        return Grade(source.name, problems=[f"could not be graded ({type(error).__name__})"])
+    with engine(scheduler=scheduler) as pool:
+        outcomes = pool.map_unordered(partial(grade_one, rules=rules), sources)
+        found = {source.name: outcome for source, outcome in outcomes}
+    lost = {name: Grade(name, problems=[f"could not be graded ({type(found.get(name)).__name__})"]) for name in found}
+    return [found[s.name] if isinstance(found[s.name], Grade) else lost[s.name] for s in sources]

@@ -1,0 +1,70 @@
+"""What this machine has for runs: cores, memory and GPUs, and a GPU for each run."""
+
+import functools
+import os
+import subprocess
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
+
+
+def choose_workers(jobs: int | str, per_device: int = 1) -> int:
+    """How many runs at a time: `jobs`, or for "auto" what GPUs, or cores and memory, allow."""
+    import psutil
+
+    if jobs != "auto":
+        return int(jobs)
+    if devices := gpus():
+        return len(devices) * per_device
+    return max(1, min(cores(), int(psutil.virtual_memory().available / JOB_MEMORY)))
+
+
+def share_of_cores(workers: int) -> int:
+    """Threads for each of `workers` runs, so that together they take the cores once."""
+    return max(1, cores() // workers)
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The CUDA devices this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if GPUS not in os.environ:
+        return _installed_gpus()
+    names = [name.strip() for name in os.environ[GPUS].split(",")]
+    return [name for name in names if name not in ("", "-1", "NoDevFiles")]
+
+
+@functools.cache
+def _installed_gpus() -> list[str]:
+    words = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split()
+
+
+@contextmanager
+def own_gpu():
+    """Lends the environment that selects a GPU which the fewest runs on this machine have."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    with ExitStack() as stack:
+        for name in (f"{device}-{turn}" for turn in range(100) for device in gpus()):
+            lock = FileLock(Path(tempfile.gettempdir(), f"mnist-utils-{user}-{name}.lock"))
+            try:
+                stack.enter_context(lock.acquire(blocking=False))
+            except Timeout:
+                continue
+            yield {GPUS: name.rpartition("-")[0]}
+            return
+        yield {}

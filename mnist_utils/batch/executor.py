@@ -1,0 +1,315 @@
+"""The one way to run things side by side: on Dask, on this machine's processes or on a cluster.
+
+    with engine(workers=4) as pool:                      # or engine(scheduler="tcp://host:8786")
+        for item, outcome in pool.map_unordered(function, items):
+            ...                                          # function(item), or its exception
+
+    records, stopped = run_batch(jobs, workers=4)
+
+After one Ctrl-C running items finish and no new ones start; a second one, or SIGTERM, stops them.
+"""
+
+import functools
+import logging
+import math
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import RecordError, UsageError
+from ..records import RunRecord
+from . import copies, execute
+from .devices import choose_workers, own_gpu, share_of_cores
+from .kernel import Kernel
+from .plan import Job
+from .summary import Progress, conclude, say, write_summary
+
+__all__ = ["Engine", "Lost", "choose_workers", "engine", "run_batch", "share_of_cores"]
+
+POLL = 0.2  # seconds between two looks at what has ended
+GRACE = 15.0  # seconds that items have to end by themselves when they are told to
+ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
+LOCAL = {  # Dask's settings for the processes of this machine
+    "distributed.scheduler.allowed-failures": 0,  # a lost process is its item's failure
+    "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
+    "distributed.worker.daemon": False,  # it has processes of its own
+    "distributed.nanny.pre-spawn-environ": {},  # no thread counts but the run's own
+}
+
+
+class Lost(Exception):
+    """The process that worked on an item is gone; the message says what is known of it."""
+
+
+class Engine:
+    """Workers and what they do; `stops` says how often a stop was asked for."""
+
+    def __init__(self, client, workers: int | None, resources: dict[str, float] | None):
+        from distributed import Event
+
+        self.client, self.workers, self.resources = client, workers, resources
+        self.stops = 0
+        self.stop_name = f"mnist-utils-{secrets.token_hex(8)}"
+        self.stop_event = Event(self.stop_name, client=client)
+
+    def room(self) -> int:
+        """How many items can run at once; 0 once the scheduler is gone."""
+        try:
+            return self.workers or sum(self.client.nthreads().values()) or 1
+        except OSError:
+            return 0
+
+    def map_unordered(
+        self, function: Callable, items: Iterable, tick: Callable[[int], object] = lambda running: 0
+    ) -> Iterator[tuple]:
+        """(item, function(item) or the exception it raised) for each item, as they end.
+
+        An item whose process goes has `Lost`. After a stop the items that have not started are not
+        yielded. `tick` is called with the number of running items, several times a second.
+        """
+        waiting = list(items)[::-1]
+        running = {}
+        told, deadline = 0, math.inf
+        while running or (waiting and not self.stops and self.room()):
+            while waiting and not self.stops and len(running) < self.room():
+                options = {"pure": False, "resources": self.resources}
+                future = self.client.submit(function, waiting[-1], **options)
+                running[future] = waiting.pop()
+            if self.stops > told:
+                told = self.stops
+                deadline = self._stop(len(running))
+            tick(len(running))
+            for future in _ended(list(running)):
+                yield running.pop(future), self._outcome(future)
+            if time.monotonic() > deadline:
+                yield from ((item, Lost("stopped from outside")) for item in running.values())
+                return
+
+    def _stop(self, running: int) -> float:
+        """Say or do what was asked for; the time at which the patience ends."""
+        if self.stops == 1:
+            say(f"\nwaiting for {running} runs, no more are started; Ctrl-C again stops them")
+            return math.inf
+        with suppress(OSError):  # the scheduler is gone
+            self.stop_event.set()
+        return time.monotonic() + GRACE
+
+    def _outcome(self, future):
+        from distributed import KilledWorker
+
+        if future.status not in ("finished", "error"):
+            return Lost("the connection to the scheduler was lost")
+        error = future.exception()
+        if not isinstance(error, KilledWorker):
+            return error or future.result()
+        # The next item must not wait behind another one for a process that starts again.
+        if self.workers:
+            with suppress(TimeoutError):
+                self.client.wait_for_workers(self.workers, timeout=60)
+        return Lost("its process was killed")
+
+
+def _ended(futures: list) -> list:
+    """Those that have ended, after a short wait for one."""
+    from distributed import wait
+
+    try:
+        return list(wait(futures, timeout=POLL, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+    except Exception:  # the scheduler is gone, and with it every item
+        return futures
+
+
+@contextmanager
+def engine(
+    workers: int | None = None,
+    scheduler: str | None = None,
+    resources: dict[str, float] | None = None,
+) -> Iterator[Engine]:
+    """Lends an `Engine` on `workers` processes of this machine, or on a Dask scheduler's workers.
+
+    There each item takes `resources` of its worker's own, named when that was started; without
+    workers it waits for some. TLS is set up in Dask's own configuration. Raises UsageError where no
+    scheduler answers, or where there are workers and none has so much.
+    """
+    with _cluster(scheduler, resources or {}) if scheduler else _processes(workers or 1) as client:
+        pool = Engine(client, None if scheduler else workers or 1, resources)
+
+        def note(number, frame) -> None:
+            pool.stops += 1 if number == signal.SIGINT else 2
+
+        with execute.handling(dict.fromkeys([signal.SIGINT, *execute.STOPS], note)):
+            yield pool
+
+
+@contextmanager
+def _processes(count: int):
+    import dask
+    from distributed import Client, LocalCluster
+
+    with dask.config.set(LOCAL):
+        # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
+        with execute.handling({signal.SIGINT: signal.SIG_IGN}):
+            cluster = LocalCluster(
+                n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
+                dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
+            )  # fmt: skip
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+def dask_setup(worker) -> None:
+    """Dask calls this in each process: the batch alone answers to Ctrl-C or a closed terminal."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@contextmanager
+def _cluster(address: str, resources: dict[str, float]):
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
+    try:
+        client = Client(address, timeout=10)
+    except Exception as error:  # connection, address, certificate: each has errors of its own
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
+    with client:
+        found = client.run(lambda dask_worker: dask_worker.state.total_resources).values()
+        enough = [all(own.get(name, 0) >= resources[name] for name in resources) for own in found]
+        if found and not any(enough):
+            wanted = ",".join(f"{name}={much:g}" for name, much in resources.items())
+            hint = "dask worker takes --resources NAME=AMOUNT"
+            raise UsageError(f"no worker of {address} has {wanted}; {hint}")
+        yield client
+
+
+def run_batch(
+    jobs: list[Job],
+    workers: int = 1,
+    *,
+    scheduler: str | None = None,
+    resources: dict[str, float] | None = None,
+    force: bool = False,
+    timeout: float | None = None,
+    memory: float | None = None,
+    render: Callable[[Path], object] | None = None,
+) -> tuple[list[RunRecord], bool]:
+    """Run the jobs that are not done, `workers` at a time: their records, and whether a stop came.
+
+    `force` runs all. A run that takes longer than `timeout` seconds has failed; its kernel may
+    allocate `memory` GiB; `render` makes a page of its executed notebook. `out`/summary.csv says
+    how each job stands. With `scheduler`, a Dask scheduler's address, they run on its workers, one
+    on a thread, each taking `resources` of its worker's; those see the same folders, or the jobs
+    have an address to leave their records at. Raises UsageError for what cannot be carried out.
+    """
+    Kernel(timeout, memory)  # raises for limits that limit nothing
+    records = {} if force else _done(jobs)
+    attempts = {secrets.token_hex(8): job for job in jobs if job.folder not in records}
+    for job in attempts.values():
+        execute.check_folder(job)
+    if records:
+        say(f"{len(records)} of {len(jobs)} runs are done already")
+    stopped = False
+    if attempts:
+        with engine(min(workers, len(attempts)), scheduler, resources) as pool:
+            limits = (timeout, memory)
+            work = functools.partial(_work, pool.stop_name, os.getcwd(), limits, render)
+            try:
+                _run_all(pool, work, attempts, records, bool(scheduler))
+            finally:
+                _summarize(jobs, records)
+            stopped = pool.stops > 0
+    rows = _summarize(jobs, records)
+    say(conclude(rows))
+    return [record for _, record in rows], stopped
+
+
+def _run_all(pool: Engine, work: Callable, attempts: dict, records: dict, far: bool) -> None:
+    """Run the jobs, by their attempts; their records, by folder, come into `records`."""
+    progress = Progress(len(attempts), pool.room() or 1)
+    items = [(job.absolute() if far else job, attempt) for attempt, job in attempts.items()]
+    for (_, attempt), outcome in pool.map_unordered(work, items, progress.tick):
+        job = attempts[attempt]
+        records[job.folder] = _record_of(job, attempt, outcome, pool.stops > 1)
+        progress.ended(job.name, records[job.folder])
+    progress.bar.close()
+
+
+def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
+    """The records of the jobs that are done, by folder, copied to their address where they lack."""
+    found = {}
+    for job in jobs:
+        try:
+            record = job.record()
+        except RecordError as error:
+            if (job.folder / "run.json").exists():
+                say(f"{job.name} runs again: {error}")
+            continue
+        if job.is_done(record):
+            found[job.folder] = record
+            if job.url and (job.folder / "run.json").exists():
+                copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
+    return found
+
+
+def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
+    """Write each summary.csv; every job with its record."""
+    rows = []
+    for job in jobs:
+        left = RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
+        rows.append((job, records.get(job.folder, left)))
+    for out in {job.out for job in jobs}:
+        try:
+            write_summary(out, [row for row in rows if row[0].out == out])
+        except OSError as error:
+            say(f"{out / 'summary.csv'} could not be written ({error.strerror})")
+    return rows
+
+
+def _work(stop_name: str, here: str, limits: tuple, render, item: tuple[Job, str]) -> RunRecord:
+    """In a worker: run one job as this attempt, with `here` as the kernel's folder."""
+    from distributed import Event, get_client
+
+    job, attempt = item
+    stop = Event(stop_name, client=get_client())
+
+    def stopped() -> bool:
+        with suppress(Exception):  # the scheduler is busy, or gone: then so is this process, soon
+            return stop.is_set()
+        return False
+
+    with own_gpu() as environment:
+        kernel = Kernel(*limits, environment, here, stopped)
+        record = execute.run_job(job, kernel, render, f"{attempt}-{secrets.token_hex(4)}")
+    if job.url and record.status == "completed":
+        copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
+    return record
+
+
+def _record_of(job: Job, attempt: str, outcome, stopping: bool) -> RunRecord:
+    """The record that an outcome of the engine means; what another attempt left stays as it is."""
+    if isinstance(outcome, RunRecord):
+        return outcome
+    status = "interrupted" if stopping else "failed"
+    reason = f"{type(outcome).__name__}: {outcome}"
+    if isinstance(outcome, UsageError):  # refused, so that nothing has changed
+        status = "failed"
+    if isinstance(outcome, (UsageError, Lost)):
+        reason = str(outcome)
+    if isinstance(outcome, Lost):
+        time.sleep(ORPHAN)
+    if not execute.is_of(job, attempt):
+        return execute.new_record(job, "", status, reason)
+    record = execute.settle(job, execute.attempt_in(job.folder), status, reason)
+    if not execute.is_running(job.folder):
+        with suppress(OSError):
+            record.save(job.folder)
+    return record

@@ -1,0 +1,135 @@
+"""What a person sees of runs: what they print, a line for each, a bar, a table, summary.csv."""
+
+import csv
+import io
+import math
+import os
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from ..records import RunRecord, write_text
+from .plan import Job
+
+COLUMNS = "job notebook seed status last_accuracy best_accuracy epochs started finished error"
+FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+@-])")  # however a spreadsheet separates cells
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print `text`; what the output's encoding lacks is replaced.
+
+    Runs go on when the reader leaves early, the disk behind a log is full or the terminal closes.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + end)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Log:
+    """What the notebook prints; where no terminal listens, bars come as their last state only."""
+
+    def __init__(self):
+        self.line = ""
+
+    def write(self, text: str) -> None:
+        if sys.stdout.isatty():
+            say(text, end="")
+            return
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            say(line.rstrip("\r").rpartition("\r")[2])
+
+    def flush(self) -> None:
+        """`say` has done it; papermill asks for it."""
+
+
+class Progress:
+    """A bar of what runs, is done and has failed; a line for each run that ends."""
+
+    def __init__(self, total: int, at_a_time: int):
+        from tqdm import tqdm
+
+        self.plan = f"{total} run{'s' * (total > 1)}, {at_a_time} at a time"
+        self.turns = math.ceil(total / at_a_time)
+        self.done = self.failed = 0
+        self.began = time.monotonic()
+        say(self.plan)
+        self.bar = tqdm(total=total, ncols=96, nrows=20, disable=None)
+
+    def tick(self, running: int) -> None:
+        """Show on the bar how many runs there are now."""
+        self.bar.set_postfix_str(f"{running} running, {self.failed} failed")
+
+    def ended(self, name: str, record: RunRecord) -> None:
+        """Show how a run ended; after the first, about how long all will take."""
+        lines = [f"{name}: {describe(record)}"]
+        if self.done == 0 and self.turns > 1:
+            seconds = self.turns * (time.monotonic() - self.began)
+            about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            lines.append(f"{self.plan}, about {about}")
+        self.done += 1
+        self.failed += record.status != "completed"
+        with self.bar.external_write_mode(file=sys.stdout):
+            say("\n".join(lines))
+        self.bar.update()
+
+
+def describe(record: RunRecord) -> str:
+    """A finished run in a line: status and accuracies, and what went wrong."""
+    parts = [record.status]
+    if record.status == "completed" and record.epochs:
+        last, best = record.last.validation_accuracy, record.best.validation_accuracy
+        parts += [f"last epoch {last:.2%}", f"best {best:.2%}"]
+    return ", ".join(parts + record.error.splitlines()[:1])
+
+
+def conclude(rows: list[tuple[Job, RunRecord]]) -> str:
+    """What a batch says at its end: the table, where the summary is, what is missing and why."""
+    bad = [f"  {job.name}: {describe(r)}" for job, r in rows if r.status != "completed"]
+    files = " and ".join(sorted({str(job.out / "summary.csv") for job, _ in rows}))
+    done = f"{len(rows) - len(bad)} of {len(rows)} runs completed"
+    lines = [format_summary(rows), f"{done}, {files} says how each stands"]
+    if bad:
+        lines += ["not completed:", *bad, "the same command resumes these"]
+    return "\n".join(lines)
+
+
+def format_summary(rows: list[tuple[Job, RunRecord]]) -> str:
+    """A line for the seeds of each notebook and variant; accuracies are the last epoch's."""
+    groups: dict[str, list[RunRecord]] = {}
+    for job, record in rows:
+        groups.setdefault(job.name.rpartition("/")[0], []).append(record)
+    width = max(len(name) for name in [*groups, "notebook"])
+    lines = [f"{'notebook':<{width}}   runs  completed      mean   lowest  highest"]
+    for name, records in groups.items():
+        done = [record for record in records if record.status == "completed"]
+        last = [record.last.validation_accuracy for record in done if record.epochs]
+        line = f"{name:<{width}}  {len(records):>5}  {len(done):>9}"
+        if last:
+            line += f"  {statistics.mean(last):>8.3%}  {min(last):>7.2%}  {max(last):>7.2%}"
+        if any(record.dataset.get("note") for record in done):
+            line += "  not MNIST"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
+    """Write `out`/summary.csv, a line for each job, whole or not at all. Raises OSError."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS.split())
+    for job, record in rows:
+        reached = ["", ""]
+        if record.epochs:
+            reached = [record.last.validation_accuracy, record.best.validation_accuracy]
+        cells = [job.name, record.notebook, record.seed, record.status, *reached]
+        cells += [len(record.epochs), record.started, record.finished, record.error]
+        # An apostrophe keeps a text from being a formula.
+        table.writerow([FORMULA.sub(r"\1\2'", c) if isinstance(c, str) else c for c in cells])
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "summary.csv", text.getvalue())
