@@ -192,19 +192,30 @@ def grade(options) -> int:
     from . import grading
     from .assignment import PASS
     from .errors import UsageError
-    from .grading import output
+    from .grading import course, output
     from .records import write_text
 
     rules = grading.load_rules(options.rules)
-    grades = grading.grade(options.submissions, rules, options.each, options.jobs, options.scheduler)
-    print("\n\n".join(map(output.evidence, grades)) if options.evidence else output.terminal_table(grades))
-    written = {"csv": lambda: output.to_csv(grades, rules)} | {"json": lambda: output.to_json(grades, rules)}
-    for name, text in (written | {"html": lambda: output.to_html(grades, rules)}).items():
+    points = course.read_points(options.points) if options.points else None
+    where = dict(only=options.only, roster=options.roster, time_limit=options.time_limit)
+    grades = grading.grade(options.submissions, rules, options.each, **where)
+    written = {
+        "csv": lambda: output.to_csv(grades, rules, points),
+        "json": lambda: output.to_json(grades, rules),
+        "html": lambda: output.to_html(grades, rules, points),
+        "canvas": lambda: output.csv_text(course.canvas_rows(grades, points or {}, rules.name)),
+        "moodle": lambda: output.csv_text(course.moodle_rows(grades, points or {}, output.missed)),
+    }
+    for name, text in written.items():  # files before the terminal, which may fail at what it shows
         path = getattr(options, name)
         try:
             path and write_text(path, text())
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror})") from error
+    if options.evidence:
+        output.show("\n\n".join(map(output.evidence, grades)))
+    else:
+        output.show(output.terminal_table(grades, rules, points))
     return 0 if all(one.outcome == PASS for one in grades) else 1
 
 
@@ -304,8 +315,14 @@ def _grade_options(command) -> None:
     command.add_argument("--evidence", action="store_true", help="print each verdict with the line it was read from")
     for name in ("csv", "json", "html"):
         command.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the grades as {name.upper()} too")
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that read side by side (1)")
-    command.add_argument("--scheduler", metavar="ADDRESS", help="read on a Dask cluster instead, as in tcp://host:8786")
+    command.add_argument("--only", default="", metavar="PATTERN", help="of each, read these files, as session4/*")
+    command.add_argument("--roster", type=Path, metavar="FILE", help="a CSV file of students: name, id, path")
+    command.add_argument("--points", metavar="LIST", help="points a rule, as in accuracy=4,parameters=3")
+    command.add_argument("--canvas", type=Path, metavar="FILE", help="write the points for Canvas to import")
+    command.add_argument("--moodle", type=Path, metavar="FILE", help="write the points for Moodle to import")
+    command.add_argument(
+        "--time-limit", type=float, default=60.0, metavar="SECONDS", help="the most one submission may take (60)"
+    )
 
 
 def _workers(text: str):

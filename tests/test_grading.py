@@ -20,9 +20,10 @@ from mnist_utils.__main__ import main
 from mnist_utils.assignment import FAIL, PASS
 from mnist_utils.errors import UsageError
 from mnist_utils.grading import NOT_SHOWN, grade, output
-from mnist_utils.grading.finding import find_iterations
+from mnist_utils.grading.archive import Submission
+from mnist_utils.grading.iterations import find_iterations
 from mnist_utils.grading.markup import tokens
-from mnist_utils.grading.reading import Submission, read_document
+from mnist_utils.grading.notebook import read_document
 from mnist_utils.grading.rules import FIFTH, FOURTH, judge, load_rules
 from mnist_utils.grading.source import parse
 

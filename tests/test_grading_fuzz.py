@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mnist_utils.assignment import FAIL, PASS
 from mnist_utils.errors import UsageError
 from mnist_utils.grading import NOT_SHOWN, grade_one, output
-from mnist_utils.grading.reading import Source
+from mnist_utils.grading.archive import Source
 from mnist_utils.grading.rules import FIFTH, FOURTH, load_rules
 
 LIMIT = 5.0  # seconds for an example of some kilobytes, on a busy machine

@@ -1,0 +1,98 @@
+"""How people and libraries name accuracy, training, testing and epochs, as a table to be extended.
+
+A line is a role and words of it; add a line for a language or a library. A rules file can add more
+under `[words]`, as in `accuracy = ["Trefferquote"]`. "_" stands for a blank, "_", "-" or nothing.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+TABLE = """
+accuracy    acc accu accuracy accuracies acc1 acc@1 top1 top-1 prec1 prec@1 correct
+accuracy    Genauigkeit exactitud precisión exactitude précision acurácia acuracia accuratezza
+accuracy    nauwkeurigheid dokładność doğruluk точность akurasi độ_chính_xác
+accuracy    准确率 准确度 正确率 精度 正解率 認識率 정확도
+train       train training trained trn entrenamiento treino treinamento entraînement entrainement
+train       apprentissage addestramento eğitim trening обучение обучения latih 训练 訓練 学習 훈련 학습
+test        test tests testing tested val valid validate validated validation validating
+test        eval evaluate evaluated evaluating evaluation dev held_out holdout prueba pruebas
+test        validación validacion teste validação validacao Validierung validazione walidacja
+test        doğrulama тест тестовая валидация валидации uji 测试 验证 驗證 テスト 検証 評価 테스트 검증
+epoch       epoch epochs ep época épocas epoca epocas époque Epoche Epochen epok epoka эпоха
+epoch       轮次 轮 エポック 에폭 에포크
+claim       best max maximum highest peak target goal require required reach reached reaching reaches
+claim       achieve achieved achieving achieves threshold desired bester mejor máximo melhor
+claim       meilleur meilleure migliore лучшая 最高 最佳 最大 최고
+final       final overall finale
+parameters  param params parameter parameters parámetros parametros paramètres parametri
+parameters  параметров 参数 パラメータ 파라미터 매개변수
+"""
+ROLES = ("accuracy", "train", "test", "epoch", "claim", "final", "parameters")
+# A word begins and ends where no letter adjoins, or where small letters meet a capital ("valAcc").
+# Chinese, Japanese and Korean have no blanks, so that their own letters may adjoin.
+LETTER = "[a-zA-ZÀ-ÖØ-öø-ſḀ-ỿа-яА-Я]"
+LEFT = rf"(?:(?<!{LETTER})|(?-i:(?<=[a-z])(?=[A-Z])))"
+RIGHT = rf"(?:(?!{LETTER})|(?-i:(?<=[a-z])(?=[A-Z])))"
+# "Epoch: 3/19", "epoch [3/19]", "Epoch #3", but no "epoch 3.5" or "epoch 3%"
+NUMBERED = (
+    r"(?:\s{0,3}(?:no\.?|number|#|id))?\s{0,4}[:=\-#(\[]{0,3}\s{0,4}"
+    r"(\d{1,4})(?![\d.%]|\w)(?:\s{0,3}(?:/|of)\s{0,3}(\d{1,4}))?"
+)
+
+
+class Words(NamedTuple):
+    """The table as patterns; `stems` are short pieces of which every word for accuracy has one."""
+
+    accuracy: re.Pattern
+    role: re.Pattern  # group 1 where it is of training, else of testing
+    epoch: re.Pattern  # group 1 the word, 2 the number, 3 of how many
+    claim: re.Pattern
+    final: re.Pattern
+    parameters: re.Pattern
+    stems: tuple[str, ...]
+    epoch_stems: tuple[str, ...]
+
+    def whose(self, text: str) -> str:
+        """The last word of whose images, as "train" or "test"; "" where there is none."""
+        role = ""
+        for match in self.role.finditer(text):
+            role = "train" if match[1] else "test"
+        return role
+
+
+@lru_cache
+def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
+    """The patterns of TABLE and of `more`, which are pairs of a role and words of it."""
+    words: dict[str, list[str]] = {role: [] for role in ROLES}
+    for row in TABLE.strip().splitlines():
+        role, *given = row.split()
+        words[role] += given
+    for role, given in more:
+        words[role] += given
+    some = {role: _any(given) for role, given in words.items()}
+    # "valacc" and "testaccuracy" are written without anything between
+    glued = rf"(?:{some['train']}|{some['test']})?"
+    found = {
+        "accuracy": f"{LEFT}{glued}{some['accuracy']}{RIGHT}",
+        "role": rf"{LEFT}(?:({some['train']})|{some['test']})(?:{RIGHT}|(?=acc))",
+        "epoch": f"{LEFT}({some['epoch']}){NUMBERED}",
+    }
+    for role in ("claim", "final", "parameters"):
+        found[role] = f"{LEFT}{some[role]}{RIGHT}"
+    compiled = {name: re.compile(pattern, re.I) for name, pattern in found.items()}
+    return Words(**compiled, stems=_stems(words["accuracy"]), epoch_stems=_stems(words["epoch"]))
+
+
+def _any(words: list[str]) -> str:
+    longest_first = sorted(words, key=len, reverse=True)
+    return "(?:" + "|".join(re.escape(w).replace("_", r"[\s_\-]?") for w in longest_first) + ")"
+
+
+def _stems(words: list[str]) -> tuple[str, ...]:
+    """Pieces of words in lower case such that each word has one of them: a quick look at a line."""
+    kept: list[str] = []
+    for word in sorted(map(str.lower, words), key=len):
+        if not any(stem in word for stem in kept):
+            kept.append(max(word.split("_"), key=len))
+    return tuple(kept)
