@@ -203,9 +203,11 @@ def grade(options) -> int:
         "csv": lambda: output.to_csv(grades, rules, points),
         "json": lambda: output.to_json(grades, rules),
         "html": lambda: output.to_html(grades, rules, points),
-        "canvas": lambda: output.csv_text(course.canvas_rows(grades, points or {}, rules.name)),
-        "moodle": lambda: output.csv_text(course.moodle_rows(grades, points or {}, output.missed)),
     }
+    for form in ("canvas", "moodle"):
+        written[form] = lambda form=form: output.csv_text(
+            course.import_rows(form, grades, points or {}, output.missed, rules.name)
+        )
     for name, text in written.items():  # files before the terminal, which may fail at what it shows
         path = getattr(options, name)
         try:

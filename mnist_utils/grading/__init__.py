@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from ..assignment import FAIL, PASS
+from . import course
 from .archive import Source, find_submissions, read, reason
 from .iterations import Iteration, find_iterations
-from .lines import TooLong, time_limit
+from .lines import TooLong, within
 from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules, overall
 
 __all__ = ["FOURTH", "Grade", "Judged", "NOT_SHOWN", "Rules", "grade", "load_rules"]
@@ -37,16 +38,13 @@ class Judged:
 
     @property
     def rank(self) -> tuple:
-        """Better first: one that passes, logs before texts and tests, nearer to all rules, accuracy."""
+        """Better first: one that passes, logs before tests and texts, nearer to all rules, accuracy."""
         iteration, outcomes = self.iteration, [verdict.outcome for verdict in self.verdicts]
-        logged = bool(iteration.training and iteration.training.epochs)
         points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
+        first = (self.outcome != PASS, not iteration.logged, iteration.form == "text", -points)
         result = iteration.result.percent if iteration.result else 0.0
         parameters = iteration.parameters.low if iteration.parameters else 10**12
-        return (
-            *(self.outcome != PASS, not logged, iteration.form == "text"),
-            *(-points, outcomes.count(FAIL), -result, parameters),
-        )
+        return (*first, outcomes.count(FAIL), -result, parameters)
 
 
 @dataclass
@@ -91,8 +89,6 @@ def grade(
     stands for one that was lost. A submission that cannot be read, or takes longer than `time_limit`
     seconds, has the reason in `problems`. Raises UsageError for bad paths.
     """
-    from . import course
-
     if roster:
         students = course.match(course.read_roster(Path(roster)), paths, each)
     else:
@@ -104,9 +100,8 @@ def grade(
         result = Grade(student.name or student.id, problems=["nothing was handed in"])
         if source:
             result = next(results)
-            if isinstance(result, BaseException):
-                said = f"could not be graded ({type(result).__name__}: {reason(result)})"
-                result = Grade(source.name, problems=[said])
+        if isinstance(result, BaseException):
+            result = Grade(source.name, problems=[_fault(result)])
         result.student, result.id = student.name, student.id
         grades.append(result)
     course.name_alike(grades)
@@ -117,23 +112,22 @@ def grade_one(source: Source, rules: Rules, only: str = "", seconds: float = SEC
     """Read and judge one submission. Never raises: what went wrong is in `problems`."""
     result = Grade(source.name)
     try:
-        with time_limit(seconds):
+        with within(seconds):
             submission = read(source, only)
             result.problems = submission.problems
-            found = find_iterations(submission, rules.words)
-            result.judged = [Judged(iteration, judge(iteration, rules)) for iteration in found]
+            for iteration in find_iterations(submission, rules.words):
+                if iteration.whole_map and rules.whole_map == "marked":
+                    flag = f"a convolution over a whole map: {iteration.whole_map[0]}"
+                    iteration.flags.insert(0, flag)
+                result.judged.append(Judged(iteration, judge(iteration, rules)))
         if not result.judged and not result.problems:
             result.problems = ["no model, table or training log was found"]
     except TooLong:
         result.problems.append(f"it took longer than {seconds:g} seconds and was given up")
     except Exception as error:  # a fault of this program: the other submissions go on
-        said = f"could not be graded ({type(error).__name__}: {reason(error)})"
-        result.problems.append(said)
-    for judged in result.judged:
-        if judged.iteration.whole_map and rules.whole_map == "marked":
-            judged.iteration.flags.insert(0, _whole_map_flag(judged.iteration))
+        result.problems.append(_fault(error))
     return result
 
 
-def _whole_map_flag(iteration: Iteration) -> str:
-    return f"a convolution over a whole map: {iteration.whole_map[0]}"
+def _fault(error: BaseException) -> str:
+    return f"could not be graded ({type(error).__name__}: {reason(error)})"

@@ -27,7 +27,7 @@ class TooLong(Exception):
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Iterator[None]:
     """Inside of this, `check_time` raises TooLong once `seconds` of wall clock are over."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
