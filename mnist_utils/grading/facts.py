@@ -8,6 +8,7 @@ line, its bar or its counts say so; else it stays "unnamed".
 """
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from .lines import Line
@@ -42,6 +43,7 @@ KERAS_BAR = re.compile(
 WIDGET = re.compile(r"(?:Float|Int)Progress\([^)]{0,200}?max=(\d{1,7})")
 # Bytes of the archives of MNIST and Fashion-MNIST, also rounded up to blocks: bars of downloads.
 DOWNLOADS = {28881, 32768, 4542, 8192, 29515, 5148}
+MAX_WORDS = 60  # for epochs or accuracies that are looked at on one line
 MAX_STEPS = 70_000  # of a bar over images
 
 KERAS_LINE = re.compile(r"val_\w{0,20}acc|\s-\s(?:val_)?(?:loss|acc|accuracy):\s", re.I)
@@ -107,15 +109,25 @@ class Fact(NamedTuple):
 ACCURACIES = ("test", "train", "unnamed", "claim", "final")
 
 
-class FactReader:
-    """Takes lines from first to last and keeps in `found` what they say.
+def read_facts(lines: list[Line], words: Words, prose: bool, source: str, most: int) -> list[Fact]:
+    """What lines say, at most so many facts. `prose` is a text that a person wrote, with headings and
+    fences; `source` is the code that printed the lines."""
+    reader = _Reader(words, prose, bool(re.search(r"evaluate|score", source)))
+    for line in lines:
+        reader.take(line)
+        if len(reader.found) >= most:
+            break
+    return reader.found
 
-    `prose` is a text that a person wrote, with headings and fences; `evaluates` says that the cell
-    calls Keras' `evaluate`, whose result is a bare pair of loss and accuracy.
-    """
 
-    def __init__(self, words: Words, prose: bool = False, evaluates: bool = False):
-        self.words, self.prose, self.evaluates = words, prose, evaluates
+class _Reader:
+    """Takes lines from first to last and keeps in `found` what they say; `evaluates` says that Keras'
+    `evaluate` is called, whose result is a bare pair of loss and accuracy."""
+
+    def __init__(self, words: Words, prose: bool, evaluates: bool):
+        self.words = words
+        self.prose = prose
+        self.evaluates = evaluates
         self.found: list[Fact] = []
         self.table = EpochTable(words)
         self.fenced = False
@@ -211,7 +223,7 @@ class FactReader:
         lower = text.lower()
         if not any(stem in lower for stem in self.words.epoch_stems):
             return found
-        for match in self.words.epoch.finditer(text):
+        for match in islice(self.words.epoch.finditer(text), MAX_WORDS):
             before = text[max(0, match.start() - 100) : match.start()]
             starts = match.start() < 100 and EPOCH_LEAD.match(before)
             named = re.search(r"[:=/\[]", match[0]) and not EPOCH_ASIDE.search(before)
@@ -229,7 +241,7 @@ class FactReader:
             return found
         if not form and KERAS_LINE.search(text):
             default = "train"
-        for match in self.words.accuracy.finditer(text):
+        for match in islice(self.words.accuracy.finditer(text), MAX_WORDS):
             value = match.start() >= at and _value(line, text, match)
             if not value:
                 continue

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .lines import clean, clean_name, cut
-from .markup import MAX_TAGS, html_cells, table_text
+from .markup import MAX_TAGS, html_cells, text_of
 
 MAX_MARKS = 3_000_000  # commas and brackets of one JSON file, which bound the objects it becomes
 MAX_CELLS = 2_000
@@ -72,7 +72,7 @@ def read_document(name: str, data: bytes) -> Document:
     elif form == "html":
         cells = [Cell(*parts) for parts in html_cells(text, MAX_CELLS)]
         form = form if cells else "text"
-        cells = cells or [Cell(1, "text", "", table_text(text))]
+        cells = cells or [Cell(1, "text", "", text_of(text))]
     elif form == "python":
         cells = [Cell(1, "code", text)]
     else:
@@ -142,7 +142,7 @@ def _shown(output: dict) -> str:
     data = output.get("data") if isinstance(output.get("data"), dict) else output
     rich = _text(data.get("text/html", data.get("html")))
     if "<td" in rich or "<pre" in rich:
-        return table_text(rich)
+        return text_of(rich)
     return _text(data.get("text/plain", data.get("text"))) or _text(data.get("text/markdown"))
 
 

@@ -30,7 +30,7 @@ class Rules(Assignment):
     `fully_connected` allows such layers. `whole_map` says what a convolution over its whole map is:
     "allowed", "marked" (it passes, and a flag names it) or "fully connected". `marked` is a number of
     parameters under which a submission is marked, `required` names layers that must be there,
-    `words` are more words of a log as pairs of a role and words (see `words.TABLE`).
+    `words` are more words of a log as pairs of a role and words (see `words`).
     """
 
     name: str = "the fourth assignment"

@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .facts import ACCURACIES, Accuracy, Fact, FactReader, letters
+from .facts import ACCURACIES, Accuracy, Fact, letters, read_facts
 from .lines import Line, check_time, lines_of
 from .source import Code
 from .words import Words
 
 MAX_TRAININGS = 200  # of one document
+MAX_FACTS = 10_000  # of one document; 300 epochs of ten facts are 3,000
 TRAINS = re.compile(
     r"(?<![\w.])(?:train|fit|learn|run)\w*\s*\(|\.(?:fit|backward|fit_generator|train_\w+)\s*\("
     r"|for\s+epoch"
@@ -74,32 +75,36 @@ def find_trainings(document, code: Code, words: Words) -> list[Training]:
     trainings: list[Training] = []
     others: list[Training] = []
     last_run: list[Fact] = []
+    left = MAX_FACTS
     for cell in document.cells:
-        if cell.kind == "markdown":
-            continue
-        evaluates = bool(re.search(r"evaluate|score", cell.source))
-        reader = FactReader(words, document.prose, evaluates)
-        for line in lines_of(document, cell):
-            reader.take(line)
-        for run in _runs(_numbered(reader.found), document.prose):
+        facts = []
+        if cell.kind != "markdown":
+            facts = read_facts(lines_of(document, cell), words, document.prose, cell.source, left)
+        left -= len(facts)
+        for run in _runs(_numbered(facts)):
             check_time()
-            goes_on = _goes_on(last_run, run, code)
-            run = last_run + run if goes_on else run
             training = _training(run, document, code)
-            if goes_on:
-                trainings[-1] = training
-                last_run = run
+            if _goes_on(last_run, run, code):
+                last_run += run
+                trainings[-1] = _training(last_run, document, code)
             elif not _is_training(training, run, document, cell):
-                if trainings and document.form != "text":
+                is_after = trainings and document.form != "text"
+                others += [] if is_after else [training]
+                if is_after:
                     trainings[-1].after += training.accuracies + training.after
                     trainings[-1].claims += training.claims
-                else:
-                    others.append(training)
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
                 _take_over(training, earlier)
             elif len(trainings) < MAX_TRAININGS:
                 trainings.append(training)
                 last_run = run
+    for training in trainings[:1] if left <= 0 else ():
+        training.notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
+    return trainings + _left_over(trainings, others, document)
+
+
+def _left_over(trainings: list[Training], others: list[Training], document) -> list[Training]:
+    """What was tested before any training, or is only said: a result where there is no training."""
     claims = [claim for one in others for claim in one.claims]
     after = [accuracy for one in others for accuracy in one.accuracies + one.after]
     if document.form == "text":
@@ -107,49 +112,42 @@ def find_trainings(document, code: Code, words: Words) -> list[Training]:
         after = []
     for training in trainings:
         training.claims += claims
-    if not trainings and (claims or after):
-        line = (after or claims)[0].line
-        cells = (line.cell, line.cell)
-        trainings.append(Training(document.name, line, cells, after=after, claims=claims))
-    return trainings
+    if trainings or not (claims or after):
+        return []
+    line = (after or claims)[0].line
+    return [Training(document.name, line, (line.cell, line.cell), after=after, claims=claims)]
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
     """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch each."""
-    singles = sum(fact.kind == "epoch" and fact.of == 1 for fact in facts)
+    single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
     if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
         return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
-    if singles < 2:
-        return facts
-    number, found = 0, []
-    for fact in facts:
-        if fact.kind == "epoch":
-            number += 1
-            fact = fact._replace(number=number, of=0)
-        found.append(fact)
-    return found
+    numbers = {id(fact): number for number, fact in enumerate(single, 1)} if single[1:] else {}
+    return [f._replace(number=numbers[id(f)], of=0) if id(f) in numbers else f for f in facts]
 
 
-def _runs(facts: list[Fact], prose: bool) -> list[list[Fact]]:
+def _runs(facts: list[Fact]) -> list[list[Fact]]:
     """Facts cut where the epochs begin anew, or a text begins a new section."""
     runs: list[list[Fact]] = [[]]
-    last = lowest = None
+    numbers: list[int] = []  # of this run
+    lowest = 0
     section = False
     for fact in facts:
-        is_epoch = fact.kind == "epoch"
         if fact.kind == "section":
-            section = prose
+            section = True
             continue
-        anew = is_epoch and last is not None and fact.number < last and fact.number <= lowest
-        goes_on = is_epoch and last is not None and fact.number == last + 1
+        is_epoch = fact.kind == "epoch"
+        anew = is_epoch and numbers and fact.number < numbers[-1] and fact.number <= lowest
+        goes_on = is_epoch and numbers and fact.number == numbers[-1] + 1
         if anew or (section and not goes_on):
             runs.append([])
-            last = lowest = None
+            numbers = []
         section = False
         runs[-1].append(fact)
         if is_epoch:
-            last = fact.number
-            lowest = last if lowest is None else min(lowest, last)
+            lowest = min(lowest, fact.number) if numbers else fact.number
+            numbers.append(fact.number)
     # what stands before the first accuracy or bar belongs to what follows; a heading counts nothing
     kept: list[list[Fact]] = []
     before: list[Fact] = []
@@ -169,19 +167,18 @@ def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
     first = next((fact.number for fact in run if fact.kind == "epoch"), None)
     if not numbers or first != numbers[-1] + 1 or before[-1].line.cell == run[0].line.cell:
         return False
-    since, until = before[-1].line.cell, run[0].line.cell
-    return not any(cell.made for n, cell in code.cells.items() if since < n <= until)
+    between = range(before[-1].line.cell + 1, run[0].line.cell + 1)
+    return not any(code.cells[number].made for number in between if number in code.cells)
 
 
 def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
     """Whether a run logs epochs, rather than tests something or says how a training ended."""
+    measured = bool(training.accuracies or training.train)
     if document.prose:
-        whole = training.iterations and training.first_epoch < 2
-        return training.epochs > 1 - bool(whole) and bool(training.accuracies or training.train)
-    if not training.epochs:
-        return False
-    if any(fact.kind == "epoch" for fact in run):
-        return bool(training.accuracies or training.train or training.after or training.epochs > 1)
+        is_whole = training.iterations and training.first_epoch < 2
+        return measured and training.epochs > (0 if is_whole else 1)
+    if not training.epochs or any(fact.kind == "epoch" for fact in run):
+        return bool(training.epochs) and (measured or bool(training.after) or training.epochs > 1)
     if TRAINS.search(cell.source):
         return True
     return training.epochs > 1 and not EVALUATES.search(cell.source)
@@ -201,16 +198,17 @@ def _training(run: list[Fact], document, code: Code) -> Training:
             training.validated_on = fact.number
         elif fact.kind == "claim":
             training.claims.append(fact.accuracy)
+        elif fact.kind == "train":
+            training.train.append(fact.accuracy)
         elif fact.kind == "truncated" and not training.truncated:
             training.truncated = True
             training.notes.append("the output is truncated, its beginning is not shown")
     training.iterations = training.iterations or begun  # widgets show only how they begin
     if len(training.iterations) == 2 and not training.test_iterations:
         # bars that do not say so are of test images where longer ones stand between them
-        (long, n), (short, m) = sorted(training.iterations.items(), reverse=True)
+        (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
         if abs(n - m) <= 1 + n // 4:
             training.test_iterations[short] = training.iterations.pop(short)
-    training.train = [fact.accuracy for fact in run if fact.kind == "train"]
     _choose_series(training, run, document, code)
     _count_epochs(training, run)
     if len(training.accuracies) == 1 < training.epochs:  # tested once, after the last epoch
@@ -236,16 +234,15 @@ def _choose_series(training: Training, run: list[Fact], document, code: Code) ->
     if not tests and len(finals) > 2:  # Keras' evaluate, called after each epoch
         tests = finals
         finals = []
+    headed = sum(fact.kind in ("epoch", "bar") for fact in run) > 1
     series: dict[str, list[Fact]] = {}
     for fact in tests:
         series.setdefault(fact.form, []).append(fact)
-    if document.prose:
-        # a log that was pasted, rather than something that its author says
-        headed = sum(fact.kind in ("epoch", "bar") for fact in run) > 1
-        for form, facts in list(series.items()):
-            is_log = not facts[0].said or form.startswith("table") or (headed and len(facts) > 1)
-            if not is_log:
-                training.claims += [fact.accuracy for fact in series.pop(form)]
+    for form, facts in list(series.items()):
+        # a log that was pasted into a text, rather than something that its author says
+        is_log = not facts[0].said or form.startswith("table") or (headed and len(facts) > 1)
+        if not is_log:
+            training.claims += [fact.accuracy for fact in series.pop(form)]
     if series:
         longest = max(map(len, series.values()))
         chosen = max((f for f in series.values() if len(f) >= 0.8 * longest), key=_worth)
@@ -257,9 +254,9 @@ def _choose_series(training: Training, run: list[Fact], document, code: Code) ->
 
 def _worth(facts: list[Fact]) -> tuple:
     """The 10,000 test images, then counts, "test" before "validation", more epochs and decimals."""
-    accuracy = facts[0].accuracy
+    first = facts[0].accuracy
     decimals = max(fact.accuracy.decimals for fact in facts)
-    return accuracy.total == 10_000, bool(accuracy.total), "test" in facts[0].form, len(facts), decimals
+    return first.total == 10_000, bool(first.total), "test" in facts[0].form, len(facts), decimals
 
 
 def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> None:
@@ -270,11 +267,11 @@ def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> Non
     """
     wanted = set(map(id, chosen))
     groups: list[tuple[int | None, list[Fact]]] = []
-    number, begins = None, True
+    number = None
+    begins = True
     for fact in run:
         if id(fact) in wanted:
-            if begins:
-                groups.append((number, []))
+            groups += [(number, [])] * begins
             begins = False
             groups[-1][1].append(fact)
         elif fact.kind == "epoch":
@@ -310,17 +307,15 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
         numbers.pop()
     # one accuracy alone may have been measured at any time
     forms = Counter(fact.form for fact in run if fact.kind == "train")
-    trained = max(forms.values(), default=0)
     bars = Counter(fact.of for fact in run if fact.kind == "bar" and fact.complete)
     passes = max((bars[total] for total in training.iterations), default=0)
-    scores = len(training.accuracies)
-    training.epochs = max(len(numbers), scores * (scores > 1))
-    training.epochs = training.epochs or max(passes, trained * (trained > 1))
+    scores = [len(training.accuracies), max(forms.values(), default=0)]
+    tested, trained = (count if count > 1 else 0 for count in scores)
+    training.epochs = max(len(numbers), tested) or max(passes, trained)
     if len(numbers) < 2:
         return
     low, high = min(numbers), max(numbers)
-    rising = all(a < b for a, b in zip(numbers, numbers[1:]))
-    if rising and high - low + 1 > len(numbers):  # every fifth, or chosen ones
+    if numbers == sorted(numbers) and high - low + 1 > len(numbers):  # every fifth, or chosen ones
         training.epochs = high + (low == 0)
         if low > numbers[1] - numbers[0]:
             training.first_epoch = low
@@ -332,12 +327,10 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
 def _was_stopped(run: list[Fact], last: int) -> bool:
     """Whether the last epoch was begun and nothing of it was finished, though that of others was."""
     at = max(i for i, fact in enumerate(run) if fact.kind == "epoch" and fact.number == last)
-    whole = [fact.complete for fact in run if fact.kind == "bar"]
-    finished = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
-    if any(finished[at:]) or not any(finished[:at]):
-        return False
+    whole = [fact.kind == "bar" and fact.complete for fact in run]
+    finished = [bar or fact.kind in ACCURACIES for bar, fact in zip(whole, run)]
     begun = any(fact.kind == "bar" for fact in run[at:])
-    return begun or not any(whole)
+    return any(finished[:at]) and not any(finished[at:]) and (begun or not any(whole))
 
 
 def _repeats(later: Training, earlier: Training) -> bool:
@@ -348,10 +341,9 @@ def _repeats(later: Training, earlier: Training) -> bool:
         return len(later.accuracies) == earlier.epochs > 1
     known = dict(zip(earlier.numbers, earlier.accuracies))
     for number, accuracy in zip(later.numbers, later.accuracies):
-        if number not in known:
-            return False
-        rounded = 0.5 / 10 ** min(accuracy.decimals, known[number].decimals, 2)
-        if abs(accuracy.percent - known[number].percent) > 1.01 * rounded:
+        other = known.get(number)
+        rounded = 0.5 / 10 ** min(accuracy.decimals, other.decimals if other else 0, 2)
+        if not other or abs(accuracy.percent - other.percent) > 1.01 * rounded:
             return False
     return True
 

@@ -1,33 +1,16 @@
-"""How people and libraries name accuracy, training, testing and epochs, as a table to be extended.
+"""How people and libraries name accuracy, training, testing and epochs, from a table to be extended.
 
-A line is a role and words of it; add a line for a language or a library. A rules file can add more
-under `[words]`, as in `accuracy = ["Trefferquote"]`. "_" stands for a blank, "_", "-" or nothing.
+The table is `templates/grades/words.txt`; a rules file can add words to it under `[words]`, as in
+`accuracy = ["Trefferquote"]`.
 """
 
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
-TABLE = """
-accuracy    acc accu accuracy accuracies acc1 acc@1 top1 top-1 prec1 prec@1 correct
-accuracy    Genauigkeit exactitud precisión exactitude précision acurácia acuracia accuratezza
-accuracy    nauwkeurigheid dokładność doğruluk точность akurasi độ_chính_xác
-accuracy    准确率 准确度 正确率 精度 正解率 認識率 정확도
-train       train training trained trn entrenamiento treino treinamento entraînement entrainement
-train       apprentissage addestramento eğitim trening обучение обучения latih 训练 訓練 学習 훈련 학습
-test        test tests testing tested val valid validate validated validation validating
-test        eval evaluate evaluated evaluating evaluation dev held_out holdout prueba pruebas
-test        validación validacion teste validação validacao Validierung validazione walidacja
-test        doğrulama тест тестовая валидация валидации uji 测试 验证 驗證 テスト 検証 評価 테스트 검증
-epoch       epoch epochs ep época épocas epoca epocas époque Epoche Epochen epok epoka эпоха
-epoch       轮次 轮 エポック 에폭 에포크
-claim       best max maximum highest peak target goal require required reach reached reaching reaches
-claim       achieve achieved achieving achieves threshold desired bester mejor máximo melhor
-claim       meilleur meilleure migliore лучшая 最高 最佳 最大 최고
-final       final overall finale
-parameters  param params parameter parameters parámetros parametros paramètres parametri
-parameters  параметров 参数 パラメータ 파라미터 매개변수
-"""
+from ..templating import TEMPLATES
+
+TABLE = TEMPLATES / "grades/words.txt"
 ROLES = ("accuracy", "train", "test", "epoch", "claim", "final", "parameters")
 # A word begins and ends where no letter adjoins, or where small letters meet a capital ("valAcc").
 # Chinese, Japanese and Korean have no blanks, so that their own letters may adjoin.
@@ -65,9 +48,10 @@ class Words(NamedTuple):
 def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
     """The patterns of TABLE and of `more`, which are pairs of a role and words of it."""
     words: dict[str, list[str]] = {role: [] for role in ROLES}
-    for row in TABLE.strip().splitlines():
-        role, *given = row.split()
-        words[role] += given
+    for row in TABLE.read_text(encoding="utf-8").splitlines():
+        if not row.startswith("#"):
+            role, *given = row.split()
+            words[role] += given
     for role, given in more:
         words[role] += given
     some = {role: _any(given) for role, given in words.items()}
