@@ -192,18 +192,21 @@ class _Reader:
         found = self._epochs(line, text)
         if match := SPLIT.search(text):
             found.append(Fact("split", line, number=int(match[2]), of=int(match[1])))
-        evaluation = False
+        evaluation, complete = False, True
         for match in KERAS_BAR.finditer(text) if "/" in text else ():
             done, total = int(match[1]), int(match[2])
             # a bar that no epoch went before is what `evaluate` draws
             again = self.whole_bar[:1] == (line.at,)
             evaluation = not (self.fresh or again or found or "val_" in text)
-            self.fresh = self.fresh and done != total
+            complete = done == total
+            self.fresh = self.fresh and not complete
             if total > 1:
                 form = "test keras" if evaluation else "keras"
-                found.append(Fact("bar", line, of=total, form=form, complete=done == total))
+                found.append(Fact("bar", line, of=total, form=form, complete=complete))
         context, age = self.context
-        accuracies = self._accuracies(line, text, context if age < 3 else "")
+        accuracies = []
+        if complete:
+            accuracies = self._accuracies(line, text, context if age < 3 else "")
         if self.evaluates and (match := EVALUATED.match(text)):
             accuracies.append(Fact("final", line, _share(match[1], "", line), form="evaluate"))
         if evaluation:
@@ -220,8 +223,7 @@ class _Reader:
 
     def _epochs(self, line: Line, text: str) -> list[Fact]:
         found = []
-        lower = text.lower()
-        if not any(stem in lower for stem in self.words.epoch_stems):
+        if not self.words.says("epoch", text):
             return found
         for match in islice(self.words.epoch.finditer(text), MAX_WORDS):
             before = text[max(0, match.start() - 100) : match.start()]
@@ -236,8 +238,8 @@ class _Reader:
 
     def _accuracies(self, line: Line, text: str, default: str, form: str = "") -> list[Fact]:
         """Each accuracy with whose it is: the nearest word to its left says so."""
-        found, at, lower = [], 0, text.lower()
-        if not any(stem in lower for stem in self.words.stems):
+        found, at = [], 0
+        if not self.words.says("accuracy", text):
             return found
         if not form and KERAS_LINE.search(text):
             default = "train"
@@ -346,10 +348,10 @@ class EpochTable:
         return None
 
     def _begins(self, text: str) -> bool:
-        lower = text.lower()
-        if len(text) > 400 or not any(stem in lower for stem in self.words.stems):
+        words = self.words
+        if len(text) > 400 or not (words.says("epoch", text) and words.says("accuracy", text)):
             return False
-        columns = [column.strip("*# ") for column in split_columns(lower)]
+        columns = [column.strip("*# ") for column in split_columns(text.lower())]
         # the word alone, which has no number: a plural counts as much as a singular
         epochs = [bool(self.words.epoch.fullmatch(f"{column} 1")) for column in columns]
         if len(columns) < 2 or not any(epochs) or re.search(r"\d[.%]", text):

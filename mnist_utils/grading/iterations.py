@@ -135,12 +135,13 @@ class _Reading:
     def __init__(self, document, helpers: list, words: Words):
         self.document = document
         self.code = read_code(document, helpers)
+        self.lines: dict[int, list[Line]] = {}
         self.tables: list[_Placed] = []
         self.prints: list[_Placed] = []
         self.said: list[_Placed] = []
         for cell in document.cells:
             self._read(cell, words)
-        self.trainings = find_trainings(document, self.code, words)
+        self.trainings = find_trainings(document, self.lines, self.code, words)
         self.flags = _cell_flags(document)
         for things in (self.tables, self.prints, self.said):
             del things[MAX_PLACED:]
@@ -151,7 +152,8 @@ class _Reading:
             lines = lines_of(self.document, cell, "source")
             self.said += map(_Placed, find_counts(lines, words))
             return
-        lines, code = lines_of(self.document, cell), self.code.cells.get(cell.number)
+        lines = self.lines[cell.number] = lines_of(self.document, cell)
+        code = self.code.cells.get(cell.number)
         summarised = code.summarised if code else []
         known = (code.made or code.used) if code else []
         in_tables = set()

@@ -76,6 +76,8 @@ def lines_of(document, cell, part: str = "output") -> list[Line]:
     text = cell.output if part == "output" else cell.source
     for number, line in enumerate(text.split("\n"), 1):
         check_time()
+        if not line or line.isspace():
+            continue
         for piece in _drawn(line) if "\r" in line or "\x08" in line else (line,):
             at = 0
             while at < len(piece):

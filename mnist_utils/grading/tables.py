@@ -138,14 +138,15 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
     tables: list[Table] = []
     table, idle, output = None, 0, 0
     for line in lines:
-        if HEADER.search(line.text) and not (table and not table.rows):
+        lower = line.text.lower()
+        if "param" in lower and HEADER.search(lower) and not (table and not table.rows):
             if len(tables) == MAX_TABLES:
                 break
             table, idle = Table(line), 0
-            named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", line.text[:400].lower())
+            named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", lower[:400])
             output = named.index("output") if "output" in named else 0
             tables.append(table)
-        elif table and "total" in line.text.lower() and words.parameters.search(line.text):
+        elif table and "total" in lower and words.parameters.search(line.text):
             table.total = count_on(line, words)
             table = None
         elif table:
@@ -225,7 +226,7 @@ def find_counts(lines: list[Line], words: Words, bare: bool = False) -> list[Cou
 def count_on(line: Line, words: Words) -> Count | None:
     """The number of parameters that a line says."""
     text = line.text[:400]
-    for match in words.parameters.finditer(text) if re.search(r"\d{3}|\d\s?[kKmM]", text) else ():
+    for match in words.parameters.finditer(text) if words.says("parameters", text) else ():
         lead = text[max(0, match.start() - 60) : match.start()]
         before, after = BEFORE.search(lead), AFTER.match(text, match.end())
         if NOT_COUNTED.search(lead[-16:] + text[match.start() : match.end() + 12]):

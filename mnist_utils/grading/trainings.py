@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from .facts import ACCURACIES, Accuracy, Fact, letters, read_facts
-from .lines import Line, check_time, lines_of
+from .lines import Line, check_time
 from .source import Code
 from .words import Words
 
@@ -69,17 +69,16 @@ class Training:
         return self.numbers[self.accuracies.index(accuracy)]
 
 
-def find_trainings(document, code: Code, words: Words) -> list[Training]:
+def find_trainings(document, lines: dict[int, list[Line]], code: Code, words: Words) -> list[Training]:
     """The trainings that a document logs, in their order; where it logs none, what was tested once, or
-    what a text says, as one without epochs."""
+    what a text says, as one without epochs. `lines` are each cell's output."""
     trainings: list[Training] = []
     others: list[Training] = []
     last_run: list[Fact] = []
     left = MAX_FACTS
     for cell in document.cells:
-        facts = []
-        if cell.kind != "markdown":
-            facts = read_facts(lines_of(document, cell), words, document.prose, cell.source, left)
+        printed = lines.get(cell.number, [])
+        facts = read_facts(printed, words, document.prose, cell.source, left)
         left -= len(facts)
         for run in _runs(_numbered(facts)):
             check_time()
@@ -303,7 +302,7 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
     headings = [fact for fact in run if fact.kind == "epoch"]
     numbers = list(dict.fromkeys(fact.number for fact in headings))
     training.announced = max((fact.of for fact in headings), default=0)
-    if len(numbers) > 1 and _was_stopped(run, numbers[-1]):
+    if len(numbers) > 1 and _was_stopped(run, numbers):
         numbers.pop()
     # one accuracy alone may have been measured at any time
     forms = Counter(fact.form for fact in run if fact.kind == "train")
@@ -324,13 +323,12 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
         training.first_epoch = numbers[0]
 
 
-def _was_stopped(run: list[Fact], last: int) -> bool:
+def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
     """Whether the last epoch was begun and nothing of it was finished, though that of others was."""
-    at = max(i for i, fact in enumerate(run) if fact.kind == "epoch" and fact.number == last)
-    whole = [fact.kind == "bar" and fact.complete for fact in run]
-    finished = [bar or fact.kind in ACCURACIES for bar, fact in zip(whole, run)]
-    begun = any(fact.kind == "bar" for fact in run[at:])
-    return any(finished[:at]) and not any(finished[at:]) and (begun or not any(whole))
+    places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
+    before, last = places[numbers[-2]], places[numbers[-1]]
+    done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
+    return any(done[before:last]) and not any(done[last:])
 
 
 def _repeats(later: Training, earlier: Training) -> bool:

@@ -25,7 +25,7 @@ NUMBERED = (
 
 
 class Words(NamedTuple):
-    """The table as patterns; `stems` are short pieces of which every word for accuracy has one."""
+    """The table as patterns; `stems` has for each role pieces of which every word of it has one."""
 
     accuracy: re.Pattern
     role: re.Pattern  # group 1 where it is of training, else of testing
@@ -33,8 +33,15 @@ class Words(NamedTuple):
     claim: re.Pattern
     final: re.Pattern
     parameters: re.Pattern
-    stems: tuple[str, ...]
-    epoch_stems: tuple[str, ...]
+    stems: dict[str, tuple[str, ...]]
+
+    def says(self, role: str, text: str) -> bool:
+        """A quick look whether a text may have a word of a role, before it is searched."""
+        text = text.lower()
+        for stem in self.stems[role]:
+            if stem in text:
+                return True
+        return False
 
     def whose(self, text: str) -> str:
         """The last word of whose images, as "train" or "test"; "" where there is none."""
@@ -65,7 +72,7 @@ def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
     for role in ("claim", "final", "parameters"):
         found[role] = f"{LEFT}{some[role]}{RIGHT}"
     compiled = {name: re.compile(pattern, re.I) for name, pattern in found.items()}
-    return Words(**compiled, stems=_stems(words["accuracy"]), epoch_stems=_stems(words["epoch"]))
+    return Words(**compiled, stems={role: _stems(given) for role, given in words.items()})
 
 
 def _any(words: list[str]) -> str:
