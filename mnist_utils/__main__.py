@@ -1,11 +1,15 @@
 """The command line, `python -m mnist_utils --help`; each command opens its own room."""
 
+import os
+import sys
+
+if __name__ == "__main__" and sys.path[:1] in ([""], [os.getcwd()]):
+    del sys.path[0]  # `python -m` puts the current folder there, where a student's jinja2.py may lie
+
 import argparse
 import json
-import os
 import re
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 

@@ -20,6 +20,7 @@ IMAGES, TEST_IMAGES = 60_000, 10_000  # of MNIST
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
+MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
 MAX_PLACED = 2_000  # tables or counts of one document
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
@@ -136,6 +137,7 @@ class _Reading:
         self.document = document
         self.code = read_code(document, helpers)
         self.lines: dict[int, list[Line]] = {}
+        self.left = MAX_LINES
         self.tables: list[_Placed] = []
         self.prints: list[_Placed] = []
         self.said: list[_Placed] = []
@@ -143,6 +145,8 @@ class _Reading:
             self._read(cell, words)
         self.trainings = find_trainings(document, self.lines, self.code, words)
         self.flags = _cell_flags(document)
+        if self.left <= 0:
+            self.flags.append(f"only the first {MAX_LINES:,} lines of {document.name} were read")
         for things in (self.tables, self.prints, self.said):
             del things[MAX_PLACED:]
 
@@ -152,7 +156,8 @@ class _Reading:
             lines = lines_of(self.document, cell, "source")
             self.said += map(_Placed, find_counts(lines, words))
             return
-        lines = self.lines[cell.number] = lines_of(self.document, cell)
+        lines = self.lines[cell.number] = lines_of(self.document, cell, most=self.left)
+        self.left -= len(lines)
         code = self.code.cells.get(cell.number)
         summarised = code.summarised if code else []
         known = (code.made or code.used) if code else []

@@ -68,14 +68,16 @@ class Line(NamedTuple):
         return f"{self.where}: {cut(self.text)}"
 
 
-def lines_of(document, cell, part: str = "output") -> list[Line]:
-    """The lines of a cell's output or source that are not blank. One that is too long comes in
+def lines_of(document, cell, part: str = "output", most: int = 1_000_000) -> list[Line]:
+    """The first lines of a cell's output or source that are not blank. One that is too long comes in
     pieces, cut at a blank, and one that wrote over itself in its states, all of the same number."""
     found = []
     cell_number = 0 if document.form in ("text", "python") else cell.number
     text = cell.output if part == "output" else cell.source
     for number, line in enumerate(text.split("\n"), 1):
         check_time()
+        if len(found) >= most:
+            break
         if not line or line.isspace():
             continue
         for piece in _drawn(line) if "\r" in line or "\x08" in line else (line,):

@@ -72,6 +72,8 @@ def missed(grade) -> str:
 
 def said(grade) -> str:
     """What the texts of a submission say was reached, beside what its log shows."""
+    if not grade.best:
+        return ""
     iteration = grade.best.iteration
     claims = [f"{c} ({c.line.where})" for c in iteration.claims if c.percent >= 90][:3]
     best = iteration.training.best if iteration.training else None
@@ -116,7 +118,7 @@ def evidence(grade) -> str:
     """Everything about one submission, as lines: each iteration, its verdicts and flags."""
     lines = [f"{grade.name}: {grade.outcome}", *(f"  not read: {p}" for p in grade.problems)]
     lines += [f"  the same log as {', '.join(grade.alike)}"] * bool(grade.alike)
-    lines += [f"  {said(grade)}"] * bool(grade.best and said(grade))
+    lines += [f"  {said(grade)}"] * bool(said(grade))
     for judged in sorted(grade.judged, key=lambda judged: judged.rank):
         chosen = " (counts)" * (judged is grade.best and len(grade.judged) > 1)
         lines.append(f"  {judged.iteration.name}{chosen}: {judged.outcome}")

@@ -8,6 +8,7 @@ parameters.
 
 import math
 import re
+from itertools import islice
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -139,7 +140,7 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
     table, idle, output = None, 0, 0
     for line in lines:
         lower = line.text.lower()
-        if "param" in lower and HEADER.search(lower) and not (table and not table.rows):
+        if "param" in lower and HEADER.search(lower[:400]) and not (table and not table.rows):
             if len(tables) == MAX_TABLES:
                 break
             table, idle = Table(line), 0
@@ -150,8 +151,8 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
             table.total = count_on(line, words)
             table = None
         elif table:
-            row = _row(line, output)
-            if row and len(table.rows) < MAX_ROWS:
+            row = _row(line, output) if len(table.rows) < MAX_ROWS else None
+            if row:
                 table.rows.append(row)
             idle = 0 if row else idle + 1
             table = table if idle <= 12 else None
@@ -226,7 +227,9 @@ def find_counts(lines: list[Line], words: Words, bare: bool = False) -> list[Cou
 def count_on(line: Line, words: Words) -> Count | None:
     """The number of parameters that a line says."""
     text = line.text[:400]
-    for match in words.parameters.finditer(text) if words.says("parameters", text) else ():
+    if not words.says("parameters", text):
+        return None
+    for match in islice(words.parameters.finditer(text), 9):
         lead = text[max(0, match.start() - 60) : match.start()]
         before, after = BEFORE.search(lead), AFTER.match(text, match.end())
         if NOT_COUNTED.search(lead[-16:] + text[match.start() : match.end() + 12]):
