@@ -21,9 +21,9 @@ function compare(a, b) {
 
 function sort(button) {
   const column = button.dataset.column;
-  const down = button.getAttribute("aria-sort") === "ascending";
-  for (const other of document.querySelectorAll("[data-column]")) other.removeAttribute("aria-sort");
-  button.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const down = button.dataset.sorted === "up";
+  for (const other of document.querySelectorAll("[data-column]")) delete other.dataset.sorted;
+  button.dataset.sorted = down ? "down" : "up";
   const order = lines.map((line, index) => [valueOf(line, column), index, line]);
   order.sort((a, b) => {
     const empty = a[0] === "" || b[0] === "";
@@ -40,7 +40,8 @@ function filter() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
   for (const line of lines) {
-    const text = line.querySelector("summary").textContent.toLowerCase() + " " + line.dataset.flags.toLowerCase();
+    const { name, file, missed, flags } = line.dataset;
+    const text = [name, file, missed, flags].join(" ").toLowerCase();
     const fits = outcomes.has(line.dataset.outcome) && words.every((word) => text.includes(word));
     line.hidden = !(fits && (!flagged || line.dataset.flags));
     count += line.hidden ? 0 : 1;
