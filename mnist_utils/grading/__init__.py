@@ -41,7 +41,7 @@ class Judged:
         """Better first: one that passes, logs before tests and texts, nearer to all rules, accuracy."""
         iteration, outcomes = self.iteration, [verdict.outcome for verdict in self.verdicts]
         points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
-        first = (self.outcome != PASS, not iteration.logged, iteration.form == "text", -points)
+        first = (self.outcome != PASS, not iteration.training.epochs, iteration.form == "text", -points)
         result = iteration.result.percent if iteration.result else 0.0
         parameters = iteration.parameters.low if iteration.parameters else 10**12
         return (*first, outcomes.count(FAIL), -result, parameters)

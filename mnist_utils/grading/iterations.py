@@ -7,11 +7,12 @@ A flag is something that a person should look at; it decides nothing.
 
 import re
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from .facts import Accuracy
 from .lines import Line, check_time, cut, lines_of
-from .source import Model, read_code
+from .source import CellCode, Model, read_code
 from .tables import PASTED, Count, Table, find_counts, find_tables
 from .trainings import Training, find_trainings
 from .words import Words, read_words
@@ -22,6 +23,7 @@ IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without th
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
 MAX_PLACED = 2_000  # tables or counts of one document
+EMPTY = Training("", Line("", ""))
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
 
@@ -48,8 +50,8 @@ class Iteration:
     document: str
     form: str
     line: Line
-    training: Training | None = None
-    table: Table | None = None
+    training: Training
+    table: Table
     model: str = ""
     parameters: Count | None = None
     parameters_from: str = ""
@@ -60,30 +62,30 @@ class Iteration:
     layers: dict[str, Found] = field(default_factory=dict)  # by LAYERS
     batch_size: int | None = None
     iterations: int | None = None
-    claims: list[Accuracy] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        place = f"line {self.line.number}" if self.line.text else ""
-        place = f"cell {self.line.cell}" if self.line.cell else place
+        place = ""
+        if self.line.cell:
+            place = f"cell {self.line.cell}"
+        elif self.line.text:
+            place = f"line {self.line.number}"
         return ", ".join(part for part in (self.document, place, self.model) if part)
+
+    @property
+    def claims(self) -> list[Accuracy]:
+        return self.training.claims
 
     @property
     def result(self) -> Accuracy | None:
         """The last epoch's accuracy, or what was measured where no epoch was tested."""
-        shown = self.training and (self.training.accuracies or self.training.after)
-        return shown[-1] if shown else None
+        return ([None] + (self.training.accuracies or self.training.after))[-1]
 
     @property
     def series(self) -> tuple[float, ...]:
         """The accuracy of each epoch in percent, by which equal logs are known."""
-        accuracies = self.training.accuracies if self.training else ()
-        return tuple(round(accuracy.percent, 4) for accuracy in accuracies)
-
-    @property
-    def logged(self) -> bool:
-        return bool(self.training and self.training.epochs)
+        return tuple(round(accuracy.percent, 4) for accuracy in self.training.accuracies)
 
 
 def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
@@ -96,22 +98,25 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     kept: list[Iteration] = []
     known: dict[tuple, Iteration] = {}
     for document in submission.documents:
-        reading = _Reading(document, helpers, words) if document.form != "python" else None
-        for iteration in reading.iterations() if reading else ():
+        found = []
+        if document.form != "python":
+            found = _Reading(document, helpers, words).iterations()
+        for iteration in found:
             check_time()
-            series = iteration.series
-            twin = known.get(series) if len(series) > 1 else None
+            twin = known.get(iteration.series[1:] and iteration.series)
             if twin and twin.document != iteration.document and _same_count(twin, iteration):
                 twin.flags.append(f"the same log stands in {iteration.document}")
-                twin.claims += iteration.claims
+                twin.training.claims += iteration.claims
             else:
-                known.setdefault(series, iteration)
+                known.setdefault(iteration.series, iteration)
                 kept.append(iteration)
-    trained = {iteration.document for iteration in kept if iteration.logged}
-    shown = [i for i in kept if i.logged or not trained or (i.table and i.document not in trained)]
-    if trained:
-        said = [i.claims for i in kept if i.form == "text" and not i.logged]
-        shown[0].claims += sum(said, [])
+    trained = {one.document for one in kept if one.training.epochs}
+    if not trained:
+        return kept
+    shown = [i for i in kept if i.training.epochs or (i.table.rows and i.document not in trained)]
+    for one in kept:
+        if one.form == "text" and not one.training.epochs:
+            shown[0].training.claims += one.claims
     return shown
 
 
@@ -156,67 +161,64 @@ class _Reading:
             lines = lines_of(self.document, cell, "source")
             self.said += map(_Placed, find_counts(lines, words))
             return
-        lines = self.lines[cell.number] = lines_of(self.document, cell, most=self.left)
+        lines = lines_of(self.document, cell, most=self.left)
+        self.lines[cell.number] = lines
         self.left -= len(lines)
-        code = self.code.cells.get(cell.number)
-        summarised = code.summarised if code else []
-        known = (code.made or code.used) if code else []
+        code = self.code.cells.get(cell.number, CellCode([], [], []))
         in_tables = set()
-        for i, table in enumerate(find_tables(lines, words)):
-            model = summarised[i] if i < len(summarised) else None
-            self.tables.append(_Placed(table, model))
-            total = (table.total or table).line.number
-            in_tables |= {table.line.number, total, total + 1, total + 2, total + 3}
+        for table, model in zip_longest(find_tables(lines, words), code.summarised):
+            if table:
+                self.tables.append(_Placed(table, model))
+                total = (table.total or table).line.number
+                in_tables |= {table.line.number, *range(total, total + 4)}
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
-        for i, count in enumerate(counts):
-            # as many counts as models in a cell belong to them in their order
-            owners = known if len(known) == len(counts) else known * len(counts)
-            model = owners[i] if len(known) in (1, len(counts)) else None
+        # as many counts as models in a cell belong to them in their order
+        models = code.made or code.used
+        if len(models) == 1:
+            models = models * len(counts)
+        elif len(models) != len(counts):
+            models = [None] * len(counts)
+        for count, model in zip(counts, models):
             only_said = self.document.prose and not PASTED.fullmatch(count.line.text[:80])
             (self.said if only_said else self.prints).append(_Placed(count, model))
 
     def iterations(self) -> list[Iteration]:
         if self.trainings:
-            return [self._iteration(index) for index in range(len(self.trainings))]
+            return [self._trained(index) for index in range(len(self.trainings))]
         if self.tables:
-            return [self._untrained(placed.what, placed.model) for placed in self.tables]
+            return [self._iteration(EMPTY, placed, placed.model) for placed in self.tables]
         if not (self.prints or self.said or self.code.models):
             return []
-        models = list(self.code.models.values())
-        return [self._untrained(None, models[0] if len(models) == 1 else None)]
+        model = next(iter(self.code.models.values())) if len(self.code.models) == 1 else None
+        return [self._iteration(EMPTY, None, model, self.prints[-1:], self.said[-1:])]
 
-    def _untrained(self, table: Table | None, model: Model | None) -> Iteration:
-        line = table.line if table else Line("", self.document.name)
-        iteration = Iteration(self.document.name, self.document.form, line, None, table)
-        self._layers(iteration, model)
-        if not table:
-            self._parameters(iteration, (self.prints or [None])[-1], (self.said or [None])[-1])
-        else:
-            self._parameters(iteration, None, None)
-        iteration.flags += self.flags
-        return iteration
-
-    def _iteration(self, index: int) -> Iteration:
+    def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
-        iteration = Iteration(self.document.name, self.document.form, training.line, training)
-        iteration.claims = training.claims
         first, last = training.cells
         cells = [code for number, code in self.code.cells.items() if first <= number <= last]
         # the only model that its cells make or use, or the last one made before
         made = list(dict.fromkeys(model for code in cells for model in code.made))
         used = list(dict.fromkeys(model for code in cells for model in code.used))
-        only = [models[0] for models in (made, used) if len(models) == 1]
-        model = only[0] if only else None
-        if cells and not made and not used:
-            model = self.code.last_made.get(training.line.cell)
+        model = None
+        if len(made) == 1 or len(used) == 1:
+            model = made[0] if len(made) == 1 else used[0]
+        elif cells and not made and not used:
+            model = self.code.last_made.get(first)
         table = self._belonging(self.tables, index, model)
-        iteration.table = table.what if table else None
-        model = model or (table.model if table else None)
-        self._layers(iteration, model)
+        model = model or (table and table.model)
         prints = self._belonging(self.prints, index, model)
-        self._parameters(iteration, prints, self._belonging(self.said, index, None))
-        self._batches(iteration)
+        said = self._belonging(self.said, index, None)
+        iteration = self._iteration(training, table, model, [prints], [said])
+        sizes = sorted(self.code.batch_sizes)
+        counted = {n: c for n, c in training.iterations.items() if n < TEST_IMAGES}
+        if counted:
+            count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+            fitting = [size for size in sizes or COMMON_BATCHES if _fits(count, size, IMAGES)]
+            if sizes and not fitting:
+                fitting = [size for size in sizes if _fits(count, size, TEST_IMAGES)]
+            sizes = fitting if sizes else fitting[:1]
+        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
         flags = [*training.notes, *_log_flags(iteration, self.code.batch_sizes), *self.flags]
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
@@ -243,74 +245,75 @@ class _Reading:
         alone = named or self.document.form != "text" or len(things) == 1
         return before[-1] if before and alone else None
 
-    def _parameters(self, iteration: Iteration, printed, said) -> None:
-        table = iteration.table
-        counted = table.total if table else None
-        if table and not counted and table.sum:
-            counted = Count(table.sum, table.sum, table.line)
+    def _iteration(self, training, table, model, prints=(), said=()) -> Iteration:
+        """A training with its table, its model and what counts its parameters."""
+        shown = table.what if table else Table(Line("", self.document.name))
+        line = training.line if training is not EMPTY else shown.line
+        iteration = Iteration(self.document.name, self.document.form, line, training, shown)
+        if training is EMPTY:
+            iteration.training = Training("", line)
+            iteration.flags += self.flags
+        counted = shown.total
+        if shown.sum and not counted:
+            counted = Count(shown.sum, shown.sum, shown.line)
         of_text = "text" if self.document.form == "text" else "notes"
-        found = ((counted, "table"), (printed and printed.what, "print"), (said and said.what, of_text))
-        for count, origin in found:
+        found = [(counted, "table"), *((one and one.what, "print") for one in prints)]
+        for count, origin in [*found, *((one and one.what, of_text) for one in said)]:
             if count and not iteration.parameters:
                 iteration.parameters = count
                 iteration.parameters_from = origin
-
-    def _layers(self, iteration: Iteration, model: Model | None) -> None:
-        """What the layers are, from the table and from the code."""
-        table = iteration.table
-        iteration.model = model.name if model else ""
-        if table:
-            iteration.convolutions = len(table.of("convolution"))
-            for row in table.of("fully connected"):
-                what = f"{row.name}, {row.parameters:,} parameters"
-                iteration.fully_connected.append(Found(what, row.line))
-            for row, before in table.whole_map():
-                size = f"{before.shape[1]}x{before.shape[2]}"
-                what = f"{row.name}, a convolution over its whole {size} map"
-                iteration.whole_map.append(Found(what, row.line))
-            for kind in LAYERS[:2]:
-                if rows := table.of(kind):
-                    iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
-            if row := table.pool():
-                iteration.layers[LAYERS[2]] = Found(row.name, row.line)
-            if iteration.convolutions or iteration.fully_connected:
-                iteration.layers_from = "table"
-        in_table = bool(iteration.fully_connected)
-        for layer in model.layers if model else ():
-            if layer.kind == "fully connected" and layer.attribute == "functional":
-                found = Found("a functional linear layer in the code", layer.line)
-                iteration.fully_connected.append(found)
-            elif layer.kind == "fully connected" and not in_table:
-                what = f"{cut(layer.line.text, 80)} in the code of {model.name}"
-                what += ", not in the table" if table else ""
-                iteration.fully_connected.append(Found(what, layer.line, shown=not table))
-            elif layer.kind in LAYERS and layer.kind not in iteration.layers:
-                iteration.layers[layer.kind] = Found(f"{layer.kind} in the code", layer.line)
-        if model and not iteration.layers_from:
-            # the code shows the layers, but not how large the maps are
-            convolutions = model.of("convolution")
-            iteration.convolutions = len(convolutions)
-            iteration.layers_from = "code" if convolutions and model.known else ""
-            for layer in convolutions:
-                if layer.kernel is None or layer.kernel > 3:
-                    what = f"{cut(layer.line.text, 80)} may cover its whole map"
-                    iteration.whole_map.append(Found(what, layer.line, shown=False))
+        _read_table(iteration)
+        if model:
+            _read_model(iteration, model)
         if not iteration.fully_connected and not (iteration.layers_from and model):
             for line in self.code.unparsed[:3]:
                 found = Found("in code that does not parse", line, shown=False)
                 iteration.fully_connected.append(found)
+        return iteration
 
-    def _batches(self, iteration: Iteration) -> None:
-        """The iterations of an epoch, and the batch size that they fit."""
-        sizes = sorted(self.code.batch_sizes)
-        counted = {n: c for n, c in iteration.training.iterations.items() if n < TEST_IMAGES}
-        if counted:
-            count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
-            fitting = [size for size in sizes or COMMON_BATCHES if _fits(count, size, IMAGES)]
-            if sizes and not fitting:
-                fitting = [size for size in sizes if _fits(count, size, TEST_IMAGES)]
-            sizes = fitting if sizes else fitting[:1]
-        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
+
+def _read_table(iteration: Iteration) -> None:
+    table = iteration.table
+    iteration.convolutions = len(table.of("convolution"))
+    for row in table.of("fully connected"):
+        what = f"{row.name}, {row.parameters:,} parameters"
+        iteration.fully_connected.append(Found(what, row.line))
+    for row, before in table.whole_map():
+        size = f"{before.shape[1]}x{before.shape[2]}"
+        what = f"{row.name}, a convolution over its whole {size} map"
+        iteration.whole_map.append(Found(what, row.line))
+    for kind in LAYERS[:2]:
+        if rows := table.of(kind):
+            iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
+    if row := table.pool():
+        iteration.layers[LAYERS[2]] = Found(row.name, row.line)
+    if iteration.convolutions or iteration.fully_connected:
+        iteration.layers_from = "table"
+
+
+def _read_model(iteration: Iteration, model: Model) -> None:
+    """What the code says of the layers, where a table does not; it does not say how large maps are."""
+    iteration.model = model.name
+    in_table = bool(iteration.fully_connected)
+    has_table = bool(iteration.table.rows)
+    for layer in model.layers:
+        if layer.kind == "fully connected" and layer.attribute == "functional":
+            found = Found("a functional linear layer in the code", layer.line)
+            iteration.fully_connected.append(found)
+        elif layer.kind == "fully connected" and not in_table:
+            what = f"{cut(layer.line.text, 80)} in the code of {model.name}"
+            what += ", not in the table" * has_table
+            iteration.fully_connected.append(Found(what, layer.line, shown=not has_table))
+        elif layer.kind in LAYERS and layer.kind not in iteration.layers:
+            iteration.layers[layer.kind] = Found(f"{layer.kind} in the code", layer.line)
+    if not iteration.layers_from:
+        convolutions = model.of("convolution")
+        iteration.convolutions = len(convolutions)
+        iteration.layers_from = "code" * bool(convolutions and model.known)
+        for layer in convolutions:
+            if layer.kernel is None or layer.kernel > 3:
+                what = f"{cut(layer.line.text, 80)} may cover its whole map"
+                iteration.whole_map.append(Found(what, layer.line, shown=False))
 
 
 def _fits(iterations: int, batch: int, images: int) -> bool:

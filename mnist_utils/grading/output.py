@@ -54,12 +54,12 @@ def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[s
     row["fully_connected"] = str(shown or ("?" if unsure else "none"))
     verdicts = grade.best.verdicts
     row["verdicts"] = "; ".join(f"{v.outcome}: {v.rule}: {v.evidence}" for v in verdicts)
-    if training:
-        row |= {"best": percent(training.best), "best_epoch": str(training.best_epoch or "")}
-        row |= {"epochs": str(training.epochs or "")}
-        row["last_five"] = " ".join(map(percent, training.accuracies[-LAST:]))
-        target, pairs = float(100 * rules.target) - 1e-6, zip(training.numbers, training.accuracies)
-        row["at_target"] = " ".join(str(n) for n, a in pairs if a.percent >= target)
+    row |= {"best": percent(training.best), "best_epoch": str(training.best_epoch or "")}
+    row |= {"epochs": str(training.epochs or "")}
+    row["last_five"] = " ".join(map(percent, training.accuracies[-LAST:]))
+    target = float(100 * rules.target) - 1e-6
+    pairs = zip(training.numbers, training.accuracies)
+    row["at_target"] = " ".join(str(n) for n, a in pairs if a.percent >= target)
     return row
 
 
@@ -76,8 +76,8 @@ def said(grade) -> str:
         return ""
     iteration = grade.best.iteration
     claims = [f"{c} ({c.line.where})" for c in iteration.claims if c.percent >= 90][:3]
-    best = iteration.training.best if iteration.training else None
-    told = f"said: {', '.join(claims)}; the log shows {percent(best) or 'no accuracy'} at best"
+    best = percent(iteration.training.best) or "no accuracy"
+    told = f"said: {', '.join(claims)}; the log shows {best} at best"
     return told if claims else ""
 
 
@@ -161,15 +161,14 @@ def to_json(grades: list, rules: Rules) -> str:
         for judged in grade.judged:
             iteration, training = judged.iteration, judged.iteration.training
             one = {name: _plain(value) for name, value in vars(iteration).items()}
-            one |= _plain(training) if training else dict.fromkeys(("epochs", "best", "best_epoch"))
+            one |= _plain(training)
             count = iteration.parameters
             one |= {"outcome": judged.outcome, "verdicts": _plain(judged.verdicts)}
             one |= {"last": _plain(iteration.result), "flags": iteration.flags}
             one |= {"parameters": count.low if count and count.low == count.high else None}
             one |= {"parameters_shown": str(count or ""), "iterations": iteration.iterations}
-            if training:
-                one |= {"best": _plain(training.best), "best_epoch": training.best_epoch or None}
-                one |= {"epochs": training.epochs or None}
+            one |= {"best": _plain(training.best), "best_epoch": training.best_epoch or None}
+            one |= {"epochs": training.epochs or None}
             row["iterations"].append(one)
         found.append(row)
     whole = {"rules": _plain(rules), "submissions": found}

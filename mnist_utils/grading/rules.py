@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ..assignment import FAIL, PASS, Assignment, Verdict
 from ..errors import UsageError
+from .facts import Accuracy
 from .iterations import LAYERS, Iteration
 from .lines import clean_name
+from .trainings import Training
 from .words import ROLES
 
 NOT_SHOWN = "not shown"
@@ -133,34 +135,50 @@ def overall(verdicts: list[Judgement]) -> str:
 
 
 def _accuracy(iteration: Iteration, rules: Rules) -> Judgement:
-    rule, training = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}", iteration.training
-    missed = "accuracy not shown"
-    counted = [iteration.result] if iteration.result else []
-    if training and training.accuracies and rules.counts == "best":
+    rule = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}"
+    training = iteration.training
+    counted = training.accuracies[-1:] or training.after[-1:]
+    if training.accuracies and rules.counts == "best":
         counted = [training.best]
-    elif training and training.accuracies and rules.counts == "last_five":
+    elif training.accuracies and rules.counts == "last_five":
         counted = training.accuracies[-LAST:]
     if not counted:
         evidence = "no accuracy of test images is logged"
         if iteration.claims:
             evidence += f"; said: {iteration.claims[0]} ({iteration.claims[0].line.where})"
-        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", missed)
+        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
     worst = min(counted, key=lambda accuracy: accuracy.percent)
-    if training.accuracies:
-        evidence = f"{worst} at epoch {training.epoch_of(worst)}"
-        evidence += f", the lowest of {len(counted)}" * (len(counted) > 1)
-        if training.best is not worst:
-            evidence += f"; best {training.best} at epoch {training.best_epoch}"
-        if training.last is not worst:
-            evidence += f"; last {training.last}"
-    else:
-        after = "after training" if training.epochs else "without a training that is logged"
-        evidence = f"{worst}, measured {after}"
     # exact where counts are shown; what was rounded passes only if all it may stand for does
     gap = float(100 * rules.target) - worst.percent
-    outcome = PASS if gap + worst.half < 1e-6 else FAIL
+    reasons = _undecided(training, rules, counted)
+    evidence = "; ".join([*reasons, f"{_told(training, counted, worst)} ({worst.line.where})"])
+    if reasons:
+        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
+    if gap + worst.half < 1e-6:
+        return Judgement(rule, PASS, evidence, "accuracy")
+    return Judgement(rule, FAIL, evidence, "accuracy", f"accuracy {gap:.2f} points too low")
+
+
+def _told(training: Training, counted: list[Accuracy], worst: Accuracy) -> str:
+    if not training.accuracies:
+        after = "after training" if training.epochs else "without a training that is logged"
+        return f"{worst}, measured {after}"
+    told = f"{worst} at epoch {training.epoch_of(worst)}"
+    told += f", the lowest of {len(counted)}" * (len(counted) > 1)
+    if training.best is not worst:
+        told += f"; best {training.best} at epoch {training.best_epoch}"
+    if training.last is not worst:
+        told += f"; last {training.last}"
+    return told
+
+
+def _undecided(training: Training, rules: Rules, counted: list[Accuracy]) -> list[str]:
+    """Why a log does not decide the accuracy."""
     reasons = []
-    if gap - worst.half < 1e-6 and outcome == FAIL:
+    wanted = float(100 * rules.target) - 1e-6
+    lows = [accuracy.percent - accuracy.half for accuracy in counted]
+    highs = [accuracy.percent + accuracy.half for accuracy in counted]
+    if min(lows) < wanted <= min(highs):
         reasons.append("too rounded to tell")
     if training.images == "unnamed":
         reasons.append("not said of which images")
@@ -170,12 +188,7 @@ def _accuracy(iteration: Iteration, rules: Rules) -> Judgement:
     unfinished = training.first_epoch == 1 and training.announced > training.epochs > 0
     if rules.counts != "best" and unfinished:
         reasons.append(f"{training.epochs} of {training.announced} announced epochs are logged")
-    if reasons:
-        outcome = NOT_SHOWN
-    elif outcome == FAIL:
-        missed = f"accuracy {gap:.2f} points too low"
-    evidence = "; ".join([*reasons, f"{evidence} ({worst.line.where})"])
-    return Judgement(rule, outcome, evidence, "accuracy", missed * (outcome != PASS))
+    return reasons
 
 
 def _parameters(iteration: Iteration, rules: Rules) -> Judgement:
@@ -197,7 +210,7 @@ def _parameters(iteration: Iteration, rules: Rules) -> Judgement:
 
 def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
     rule, training = f"fewer than {rules.epochs} epochs", iteration.training
-    if not iteration.logged:
+    if not training.epochs:
         return Judgement(rule, NOT_SHOWN, "no epoch is logged", "epochs", "epochs not shown")
     count, reached = training.epochs, training.epochs + training.first_epoch - 1
     outcome, evidence, missed = PASS, f"{count} epochs are logged", ""
@@ -227,7 +240,7 @@ def _fully_connected(iteration: Iteration, rules: Rules) -> Judgement:
         listed = "no summary table, and no code of the model that was trained"
     elif not found:
         outcome, missed = PASS, ""
-        source = iteration.table.line.where if iteration.table else iteration.model
+        source = iteration.table.line.where if iteration.table.rows else iteration.model
         told = f"none over a whole map ({source})"
         if iteration.layers_from == "code":
             told = f"none larger than 3x3 ({source})"
