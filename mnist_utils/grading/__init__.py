@@ -1,12 +1,13 @@
-"""What others submitted, read without executing it and held to the rules, each answer with evidence.
+"""What others submitted, read without executing it and held to the rules, each answer with
+evidence.
 
     grades = grade(["student-a.ipynb", "student-b.zip"], load_rules("4"))
     print(output.terminal_table(grades))
 
-One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and `source`
-find what lines, tables and code say; `trainings` and `iterations` put together what belongs together;
-`rules` judges; `course` and `output` tell. Nothing here trains or loads torch, or knows whether a log
-is honest: it shows where everything stands, for a person to look.
+One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and
+`source` find what lines, tables and code say; `trainings` and `iterations` put together what
+belongs together; `rules` judges; `course` and `output` tell. Nothing here trains or loads torch,
+or knows whether a log is honest: it shows where everything stands, for a person to look.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,13 +39,15 @@ class Judged:
 
     @property
     def rank(self) -> tuple:
-        """Better first: one that passes, logs before tests and texts, nearer to all rules, accuracy."""
-        iteration, outcomes = self.iteration, [verdict.outcome for verdict in self.verdicts]
+        """Better first: one that passes, logs before tests and texts, nearer to all rules,
+        accuracy."""
+        iteration = self.iteration
+        training = iteration.training
+        outcomes = [verdict.outcome for verdict in self.verdicts]
         points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
-        first = (self.outcome != PASS, not iteration.training.epochs, iteration.form == "text", -points)
-        result = iteration.result.percent if iteration.result else 0.0
-        parameters = iteration.parameters.low if iteration.parameters else 10**12
-        return (*first, outcomes.count(FAIL), -result, parameters)
+        first = (self.outcome != PASS, not training.epochs, iteration.form == "text", -points)
+        results = [-accuracy.percent for accuracy in (training.accuracies or training.after)[-1:]]
+        return (*first, outcomes.count(FAIL), results, (iteration.parameters or (10**12,))[0])
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Grade:
     @property
     def outcome(self) -> str:
         """Of the best iteration: a submission passes where one of them satisfies all rules."""
-        return self.best.outcome if self.best else NOT_SHOWN
+        return overall(self.best.verdicts if self.best else [])
 
 
 def grade(
@@ -83,11 +86,12 @@ def grade(
 ) -> list[Grade]:
     """A grade a submission, in the order given, or of the roster where there is one.
 
-    A path is one submission, or with `each` every entry of a folder or zip file. `only` is a pattern of
-    the files that are read in each, as "session4/*"; `roster` a file of students (`course.read_roster`).
-    `mapper(function, sources)` yields what `map` does, in its order; an exception in a grade's place
-    stands for one that was lost. A submission that cannot be read, or takes longer than `time_limit`
-    seconds, has the reason in `problems`. Raises UsageError for bad paths.
+    A path is one submission, or with `each` every entry of a folder or zip file. `only` is a
+    pattern of the files that are read in each, as "session4/*"; `roster` a file of students
+    (`course.read_roster`). `mapper(function, sources)` yields what `map` does, in its order; an
+    exception in a grade's place stands for one that was lost. A submission that cannot be read,
+    or takes longer than `time_limit` seconds, has the reason in `problems`. Raises UsageError for
+    bad paths.
     """
     if roster:
         students = course.match(course.read_roster(Path(roster)), paths, each)

@@ -1,4 +1,5 @@
-"""What was submitted, as documents: notebooks, HTML, logs and texts in files, folders and zip files.
+"""What was submitted, as documents: notebooks, HTML, logs and texts in files, folders and zip
+files.
 
     for source in find_submissions(["student-a", "student-b.zip"]):
         submission = read(source)          # what cannot be read is in `problems`
@@ -43,9 +44,9 @@ class Source(NamedTuple):
 
 
 def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source]:
-    """One submission a path: a file, a folder or a zip file. With `each`, one for every entry of the
-    folders and zip files given: each file that can be read, each folder and each zip file in it.
-    Raises UsageError."""
+    """One submission a path: a file, a folder or a zip file. With `each`, one for every entry of
+    the folders and zip files given: each file that can be read, each folder and each zip file in
+    it. Raises UsageError."""
     found: list[Source] = []
     for path in map(Path, paths):
         whole = os.path.abspath(path)
@@ -69,7 +70,7 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
             found.append(Source(clean_name(os.path.basename(whole)), whole))
     if not found:
         raise UsageError(
-            "nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder or zip"
+            "nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder, zip"
         )
     return found
 
@@ -116,8 +117,8 @@ class Submission:
     text: int = MAX_TEXT
 
     def add(self, entries: Iterator[_Entry], prefix: str = "", depth: int = 0) -> None:
-        """Read the entries that are wanted, also those of zip files among them. Of a damaged or refused
-        one `problems` tells, the others are read all the same."""
+        """Read the entries that are wanted, also those of zip files among them. Of a damaged or
+        refused one `problems` tells, the others are read all the same."""
         for seen, entry in enumerate(entries):
             if seen >= MAX_ENTRIES:
                 raise Refused(f"more than {MAX_ENTRIES:,} entries; only the first were read")
@@ -145,7 +146,8 @@ class Submission:
                     return
 
     def _is_wanted(self, name: str) -> bool:
-        """Whether the file has a form that is read, and `only` names it; models lie in .py files."""
+        """Whether the file has a form that is read, and `only` names it; models lie in .py
+        files."""
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         if suffix not in READ or any(map(_passed_over, path.parts)):
@@ -177,8 +179,8 @@ class Submission:
 
 
 def read(source: Source, only: str = "") -> Submission:
-    """The documents of a submission, notebooks before texts. `only` is a pattern as `session4/*` of the
-    paths or names that are read. Raises TooLong alone: other errors are in `problems`."""
+    """The documents of a submission, notebooks before texts. `only` is a pattern as `session4/*`
+    of the paths or names that are read. Raises TooLong alone: other errors are in `problems`."""
     submission = Submission(source.name, only=only)
     path = Path(source.path).resolve()  # what a person names may be a link, what lies in it not
     try:

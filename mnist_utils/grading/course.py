@@ -33,7 +33,8 @@ def read_roster(path: Path) -> list[Student]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
         separator = max(",;\t", key=lines[0].count)
-        rows = [[clean_name(cell) for cell in row] for row in csv.reader(lines, delimiter=separator)]
+        table = csv.reader(lines, delimiter=separator)
+        rows = [[clean_name(cell) for cell in row] for row in table]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{clean_name(str(path))} cannot be read as a roster ({error})") from None
     fields = [HEADINGS.get(cell.lower(), "") for cell in rows[0]] if rows else []
@@ -53,7 +54,8 @@ def match(students: list[Student], paths: list, each: bool) -> list[tuple[Studen
     left = dict.fromkeys(find_submissions(paths, each))
     found: list[tuple[Student, Source | None]] = []
     for student in students:
-        end, name = Path(student.path).parts, _plain(student.name)
+        end = Path(student.path).parts
+        name = _plain(student.name)
         for source in left:
             numbers = re.findall(r"[^\W_]+", source.name)
             parts = Path(source.path, source.inside).parts
@@ -86,7 +88,8 @@ def name_alike(grades: list) -> None:
 
 
 def read_points(text: str) -> dict[str, float]:
-    """Points a rule, from "accuracy=4,parameters=3,epochs=2,fully_connected=1". Raises UsageError."""
+    """Points a rule, from "accuracy=4,parameters=3,epochs=2,fully_connected=1". Raises
+    UsageError."""
     points = {}
     for part in text.split(","):
         key, _, number = part.partition("=")
@@ -97,7 +100,8 @@ def read_points(text: str) -> dict[str, float]:
 
 
 def total(grade, points: dict[str, float]) -> str:
-    """The points of a submission's best iteration, for the rules that it passes. Raises UsageError."""
+    """The points of a submission's best iteration, for the rules that it passes. Raises
+    UsageError."""
     verdicts = grade.best.verdicts if grade.best else []
     keys = [verdict.key for verdict in verdicts]
     if verdicts and not points.keys() <= set(keys):
@@ -108,7 +112,8 @@ def total(grade, points: dict[str, float]) -> str:
 
 
 def import_rows(form: str, grades: list, points: dict[str, float], told, name: str) -> list[list]:
-    """The rows that "canvas" or "moodle" imports; `told(grade)` is a comment, `name` the assignment."""
+    """The rows that "canvas" or "moodle" imports; `told(grade)` is a comment, `name` the
+    assignment."""
     most = f"{sum(points.values()):g}"
     rows = [["Identifier", "Full name", "Grade", "Maximum Grade", "Feedback comments"]]
     if form == "canvas":
@@ -117,7 +122,8 @@ def import_rows(form: str, grades: list, points: dict[str, float], told, name: s
     for grade in grades:
         exported = EXPORTED.search(grade.name)
         number = grade.id or (exported and (exported[1] or exported[2])) or ""
-        student, earned = grade.student or grade.name, total(grade, points)
+        student = grade.student or grade.name
+        earned = total(grade, points)
         if form == "canvas":
             rows.append([student, number, "", "", "", earned])
         else:

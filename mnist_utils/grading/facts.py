@@ -2,9 +2,9 @@
 
     facts = read_facts(lines, words)
 
-All is found in one pass over the lines, none of which is searched at once beyond `lines.LONGEST`, so
-that the time is linear whatever a file holds. An accuracy is taken for one of test images where its
-line, its bar or its counts say so; else it stays "unnamed".
+All is found in one pass over the lines, none of which is searched at once beyond `lines.LONGEST`,
+so that the time is linear whatever a file holds. An accuracy is taken for one of test images
+where its line, its bar or its counts say so; else it stays "unnamed".
 """
 
 import re
@@ -91,9 +91,10 @@ class Accuracy(NamedTuple):
 class Fact(NamedTuple):
     """One thing that a line says.
 
-    `kind` is epoch (`number` of `of`), bar (`of` steps), split, section, truncated, or whose accuracy
-    it is: one of ACCURACIES, of which "claim" is said of a best one and "final" measured at the end.
-    `form` names the words before an accuracy; equal forms make a series. `said` is a person's.
+    `kind` is epoch (`number` of `of`), bar (`of` steps), split, section, truncated, or whose
+    accuracy it is: one of ACCURACIES, of which "claim" is said of a best one and "final" measured
+    at the end. `form` names the words before an accuracy; equal forms make a series. `said` is a
+    person's.
     """
 
     kind: str
@@ -110,8 +111,8 @@ ACCURACIES = ("test", "train", "unnamed", "claim", "final")
 
 
 def read_facts(lines: list[Line], words: Words, prose: bool, source: str, most: int) -> list[Fact]:
-    """What lines say, at most so many facts. `prose` is a text that a person wrote, with headings and
-    fences; `source` is the code that printed the lines."""
+    """What lines say, at most so many facts. `prose` is a text that a person wrote, with headings
+    and fences; `source` is the code that printed the lines."""
     reader = _Reader(words, prose, bool(re.search(r"evaluate|score", source)))
     for line in lines:
         reader.take(line)
@@ -121,8 +122,8 @@ def read_facts(lines: list[Line], words: Words, prose: bool, source: str, most: 
 
 
 class _Reader:
-    """Takes lines from first to last and keeps in `found` what they say; `evaluates` says that Keras'
-    `evaluate` is called, whose result is a bare pair of loss and accuracy."""
+    """Takes lines from first to last and keeps in `found` what they say; `evaluates` says that
+    Keras' `evaluate` is called, whose result is a bare pair of loss and accuracy."""
 
     def __init__(self, words: Words, prose: bool, evaluates: bool):
         self.words = words
@@ -325,7 +326,8 @@ class EpochTable:
         self.misses = self.last = 0
 
     def take(self, line: Line) -> list[Fact] | None:
-        """The facts of a row, [] for a heading or rule, None where the line is none of a table's."""
+        """The facts of a row, [] for a heading or rule, None where the line is none of a
+        table's."""
         if self._begins(line.text):
             return []
         if not self.columns:

@@ -292,7 +292,8 @@ def _read_table(iteration: Iteration) -> None:
 
 
 def _read_model(iteration: Iteration, model: Model) -> None:
-    """What the code says of the layers, where a table does not; it does not say how large maps are."""
+    """What the code says of the layers, where a table does not; it does not say how large maps
+    are."""
     iteration.model = model.name
     in_table = bool(iteration.fully_connected)
     has_table = bool(iteration.table.rows)
@@ -328,7 +329,8 @@ def _cell_flags(document) -> list[str]:
         return []
     if not any(cell.output or cell.count or cell.error for cell in cells):
         return ["the notebook was never executed, or its outputs were removed"]
-    flags, counts = [], [cell.count for cell in cells if cell.count]
+    flags = []
+    counts = [cell.count for cell in cells if cell.count]
     falls = [f"[{b}] stands after [{a}]" for a, b in zip(counts, counts[1:]) if b <= a]
     if falls:
         flags.append("cells were not run in their order: " + ", ".join(falls[:4]))
@@ -350,8 +352,10 @@ def _cell_flags(document) -> list[str]:
 
 def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
     """What the log itself says of its images, its epochs and what came after."""
-    flags, training = [], iteration.training
-    last, best = training.last, training.best
+    flags = []
+    training = iteration.training
+    last = training.last
+    best = training.best
     if best and best.percent > IMPLAUSIBLE:
         flags.append(f"{best} is more than is plausible for one small network ({best.line.where})")
     for again in training.after:
@@ -363,13 +367,16 @@ def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
         flags.append(f"{training.announced} epochs were announced, {training.epochs} are logged")
     if training.images == "unnamed":
         flags.append(f"the accuracy does not say of which images it is ({training.line})")
-    totals = {a.total for a in training.accuracies if a.total} | {training.validated_on or TEST_IMAGES}
-    if totals != {TEST_IMAGES}:
-        told = ", ".join(f"{n:,}" for n in sorted(totals - {TEST_IMAGES}))
+    totals = {a.total for a in training.accuracies} | {training.validated_on}
+    totals -= {None, 0, TEST_IMAGES}
+    if totals:
+        told = ", ".join(f"{n:,}" for n in sorted(totals))
         flags.append(f"tested on {told} images, not on the 10,000 test images")
-    count, sizes = iteration.iterations, sorted(batch_sizes) or COMMON_BATCHES
+    count = iteration.iterations
+    sizes = sorted(batch_sizes) or COMMON_BATCHES
     if count and not any(_fits(count, size, IMAGES) for size in sizes):
-        for images, what in ((70_000, "training and test images together"), (10_000, "the test images")):
+        whole = {70_000: "training and test images together", 10_000: "the test images"}
+        for images, what in whole.items():
             fitting = [size for size in sizes if _fits(count, size, images)]
             if fitting:
                 told = f"{count} iterations at batch {fitting[0]} are {images:,} images"

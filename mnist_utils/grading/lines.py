@@ -43,7 +43,8 @@ def check_time() -> None:
 
 
 class Line(NamedTuple):
-    """A line and its place; `cell` is 0 and `count` None where there is none, `number` is from 1."""
+    """A line and its place; `cell` is 0 and `count` None where there is none, `number` is from
+    1."""
 
     text: str
     document: str
@@ -69,8 +70,9 @@ class Line(NamedTuple):
 
 
 def lines_of(document, cell, part: str = "output", most: int = 1_000_000) -> list[Line]:
-    """The first lines of a cell's output or source that are not blank. One that is too long comes in
-    pieces, cut at a blank, and one that wrote over itself in its states, all of the same number."""
+    """The first lines of a cell's output or source that are not blank. One that is too long comes
+    in pieces, cut at a blank, and one that wrote over itself in its states, all of the same
+    number."""
     found = []
     cell_number = 0 if document.form in ("text", "python") else cell.number
     text = cell.output if part == "output" else cell.source

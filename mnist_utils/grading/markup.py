@@ -12,8 +12,11 @@ TAG = re.compile(
     r"<(/?[a-zA-Z][a-zA-Z0-9-]{0,20})(?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+')*+>|<[!?][^<>]{0,200}>"
 )
 CELL = re.compile(r"<div[^<>]{0,200}class=[\"'][^\"'<>]{0,200}?(?<![\w-])(?:jp-Cell|cell)(?![\w-])")
-OUTPUT = re.compile(r"<div[^<>]{0,200}class=[\"'][^\"'<>]{0,200}?(?:jp-OutputArea-output|output_subarea)")
-SOURCE = re.compile(r"jp-InputArea-editor|input_area|jp-CodeMirrorEditor|text_cell_render|jp-Markdown")
+OUTPUT = re.compile(
+    r"<div[^<>]{0,200}class=[\"'][^\"'<>]{0,200}?(?:jp-OutputArea-output|output_subarea)"
+)
+SOURCE = re.compile(r"jp-(?:InputArea-editor|CodeMirror|Markdown)|input_area|text_cell_render")
+CODE = re.compile(r"[^>]{0,300}?(?:code_cell|jp-CodeCell)")
 PROMPT = re.compile(r"(?:In|Code|this run|and defaults)\s*\[\s*(\d{0,6}|\*)\s*\]:?")  # also our own
 OUT = re.compile(r"^\s*Out\s*\[\s*\d{0,6}\s*\]:?", re.M)
 HIDES = re.compile(r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>|<!--", re.I)
@@ -22,8 +25,8 @@ MAX_TAGS = 300_000
 
 
 def html_cells(html: str, most: int) -> list[tuple]:
-    """The cells of a notebook that became HTML, each as (number, kind, source, output, execution count,
-    error); none where it is other HTML."""
+    """The cells of a notebook that became HTML, each as (number, kind, source, output, execution
+    count, error); none where it is other HTML."""
     html = _visible(html)
     starts = [match.start() for match in CELL.finditer(html)][: most + 1]
     found = []
@@ -34,7 +37,7 @@ def html_cells(html: str, most: int) -> list[tuple]:
         source = html[html.find(">", marked.end()) + 1 : first] if marked else ""
         shown = text_of(html[start:first])
         prompt = PROMPT.search(shown)
-        if not prompt and not re.match(r"[^>]{0,300}?(?:code_cell|jp-CodeCell)", html[start : start + 300]):
+        if not prompt and not CODE.match(html, start, start + 300):
             found.append((number, "markdown", text_of(source).strip()))
             continue
         count = int(prompt[1]) if prompt and prompt[1].isdecimal() else None
@@ -45,7 +48,8 @@ def html_cells(html: str, most: int) -> list[tuple]:
                 error = " ".join(piece.strip()[-300:].split()[-30:])
             else:
                 outputs.append(OUT.sub("", piece))
-        found.append((number, "code", text_of(source).strip("\n"), "\n".join(outputs), count, error))
+        source = text_of(source).strip("\n")
+        found.append((number, "code", source, "\n".join(outputs), count, error))
     return found
 
 
@@ -61,7 +65,8 @@ def _visible(html: str) -> str:
 
 
 def text_of(html: str) -> str:
-    """The text of HTML, with bars between the columns of a table and a line for each of its rows."""
+    """The text of HTML, with bars between the columns of a table and a line for each of its
+    rows."""
     html = _visible(html)
     parts, at = [], 0
     for match in TAG.finditer(html):

@@ -101,8 +101,9 @@ def _notebook_cells(text: str) -> list[Cell]:
     if not isinstance(notebook, dict):
         raise Refused("not a notebook")
     cells = notebook.get("cells")
-    if cells is None and _dicts(notebook.get("worksheets")):  # as nbformat 3 has it
-        cells = [cell for sheet in _dicts(notebook["worksheets"]) for cell in _dicts(sheet.get("cells"))]
+    sheets = _dicts(notebook.get("worksheets"))  # as nbformat 3 has it
+    if cells is None and sheets:
+        cells = [cell for sheet in sheets for cell in _dicts(sheet.get("cells"))]
     if not isinstance(cells, list):
         raise Refused("not a notebook: it has no cells")
     return [
@@ -117,9 +118,11 @@ def _notebook_cell(number: int, cell: dict) -> Cell:
     if cell.get("cell_type") != "code":
         return Cell(number, "markdown", source)
     parts: list[str] = []
-    errors, before = [], None
+    errors: list[str] = []
+    before = None
     for output in _dicts(cell.get("outputs")):
-        kind, stream = output.get("output_type"), None
+        kind = output.get("output_type")
+        stream = None
         if kind in ("error", "pyerr"):
             said = f"{_text(output.get('ename'))}: {_text(output.get('evalue'))}".strip(": ")
             errors.append(said or "an error")

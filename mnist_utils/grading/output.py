@@ -26,23 +26,27 @@ from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
 COLUMNS = (
-    "student id submission outcome points missed last best best_epoch parameters parameters_from epochs "
-    "fully_connected whole_map last_five at_target batch_normalization dropout global_average_pooling "
-    "batch_size iterations trainings flags alike said problems iteration verdicts"
+    "student id submission outcome points missed last best best_epoch parameters parameters_from "
+    "epochs fully_connected whole_map last_five at_target batch_normalization dropout "
+    "global_average_pooling batch_size iterations trainings flags alike said problems iteration "
+    "verdicts"
 ).split()
 
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
-    """One submission in words, by COLUMNS, from its best iteration; "" where something is not shown."""
+    """One submission in words, by COLUMNS, from its best iteration; "" where something is not
+    shown."""
     row = dict.fromkeys(COLUMNS, "")
     row |= {"student": grade.student, "id": grade.id, "submission": grade.name}
-    row |= {"outcome": grade.outcome, "problems": "; ".join(grade.problems), "missed": missed(grade)}
+    row |= {"outcome": grade.outcome, "missed": missed(grade)}
+    row["problems"] = "; ".join(grade.problems)
     row |= {"alike": ", ".join(grade.alike), "trainings": str(len(grade.judged) or "")}
     if points is not None:
         row["points"] = course.total(grade, points)
     if not grade.best:
         return row
-    iteration, training = grade.best.iteration, grade.best.iteration.training
+    iteration = grade.best.iteration
+    training = iteration.training
     row |= {kind.replace(" ", "_"): "yes" for kind in LAYERS if kind in iteration.layers}
     row |= {"iteration": iteration.name, "parameters": str(iteration.parameters or "")}
     row |= {"parameters_from": iteration.parameters_from, "flags": "; ".join(iteration.flags)}
@@ -92,8 +96,8 @@ def count_outcomes(grades: list) -> dict[str, int]:
 
 def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = None) -> str:
     """One row a submission, then a line for what could not be read or has another's log."""
-    head = ["submission", "outcome", "last", "best", "parameters", "epochs", "fully connected", "flags"]
-    rows = [head + ["points"] * (points is not None) + ["missed"]]
+    head = ["submission", "outcome", "last", "best", "parameters", "epochs", "fully connected"]
+    rows = [[*head, "flags", *["points"] * (points is not None), "missed"]]
     notes = []
     for grade in grades:
         row = facts(grade, rules, points)
@@ -159,7 +163,8 @@ def to_json(grades: list, rules: Rules) -> str:
         row |= {"outcome": grade.outcome, "best": None, "iterations": []}
         row["best"] = grade.judged.index(grade.best) if grade.best else None
         for judged in grade.judged:
-            iteration, training = judged.iteration, judged.iteration.training
+            iteration = judged.iteration
+            training = iteration.training
             one = {name: _plain(value) for name, value in vars(iteration).items()}
             one |= _plain(training)
             count = iteration.parameters
@@ -202,6 +207,7 @@ def to_html(grades: list, rules: Rules, points: dict[str, float] | None = None) 
     script = (TEMPLATES / "grades/grades.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = [(grade, facts(grade, rules, points)) for grade in grades]
-    shown = {"rows": rows, "rules": rules, "css": STYLE.read_text(encoding="utf-8"), "script": script}
-    shown |= {"digest": digest, "counts": count_outcomes(grades), "points": points}
+    shown = {"rows": rows, "rules": rules, "css": STYLE.read_text(encoding="utf-8")}
+    shown |= {"script": script, "digest": digest, "points": points}
+    shown["counts"] = count_outcomes(grades)
     return fill("grades/grades.html.j2", percent=percent, cut=cut, **shown)

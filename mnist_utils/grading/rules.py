@@ -29,10 +29,10 @@ class Rules(Assignment):
     """An assignment as a grader holds a submission to it.
 
     `counts` says which epoch is held to the target: "last", "best" or "last_five" (each of them).
-    `fully_connected` allows such layers. `whole_map` says what a convolution over its whole map is:
-    "allowed", "marked" (it passes, and a flag names it) or "fully connected". `marked` is a number of
-    parameters under which a submission is marked, `required` names layers that must be there,
-    `words` are more words of a log as pairs of a role and words (see `words`).
+    `fully_connected` allows such layers. `whole_map` says what a convolution over its whole map
+    is: "allowed", "marked" (it passes, and a flag names it) or "fully connected". `marked` is a
+    number of parameters under which a submission is marked, `required` names layers that must be
+    there, `words` are more words of a log as pairs of a role and words (see `words`).
     """
 
     name: str = "the fourth assignment"
@@ -62,12 +62,13 @@ BUILT_IN = {"4": FOURTH, "5": FIFTH}
 def load_rules(name: str) -> Rules:
     """The fourth or fifth assignment ("4", "5"), or those of a TOML file. Raises UsageError.
 
-    Such a file has any of the fields of Rules and of Assignment, the target in percent; what it leaves
-    out is as in the fourth assignment.
+    Such a file has any of the fields of Rules and of Assignment, the target in percent; what it
+    leaves out is as in the fourth assignment.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    path, shown = Path(name), clean_name(name)
+    path = Path(name)
+    shown = clean_name(name)
     if path.suffix != ".toml":
         raise UsageError(f"rules are 4, 5 or a TOML file, got {shown!r}")
     try:
@@ -114,15 +115,16 @@ CHECKS = {  # what a rules file may say; other fields are whole numbers
 
 def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Judgement]:
     """A verdict a rule, accuracy first. What is not shown or only said is never passed."""
-    verdicts = [_accuracy(iteration, rules), _parameters(iteration, rules), _epochs(iteration, rules)]
+    verdicts = [judge_one(iteration, rules) for judge_one in (_accuracy, _parameters, _epochs)]
     if not rules.fully_connected:
         verdicts.append(_fully_connected(iteration, rules))
     for kind in rules.required:
-        found, key = iteration.layers.get(kind), kind.replace(" ", "_")
-        evidence = str(found or "neither in a table nor in the code that was read")
-        missed = "" if found else f"{kind} not shown"
-        outcome = PASS if found else NOT_SHOWN
-        verdicts.append(Judgement(kind, outcome, evidence, key, missed))
+        key = kind.replace(" ", "_")
+        evidence = "neither in a table nor in the code that was read"
+        if kind in iteration.layers:
+            verdicts.append(Judgement(kind, PASS, str(iteration.layers[kind]), key))
+        else:
+            verdicts.append(Judgement(kind, NOT_SHOWN, evidence, key, f"{kind} not shown"))
     return verdicts
 
 
@@ -192,59 +194,67 @@ def _undecided(training: Training, rules: Rules, counted: list[Accuracy]) -> lis
 
 
 def _parameters(iteration: Iteration, rules: Rules) -> Judgement:
-    rule, count = f"fewer than {rules.parameters:,} parameters", iteration.parameters
-    outcome, missed = NOT_SHOWN, "parameters not shown"
+    rule = f"fewer than {rules.parameters:,} parameters"
+    count = iteration.parameters
     if count is None:
         evidence = "no table, print or text counts them"
-        return Judgement(rule, outcome, evidence, "parameters", missed)
+        return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
     only_said = iteration.parameters_from in ("text", "notes")
-    if count.high < rules.parameters and not only_said:
-        outcome, missed = PASS, ""
-    elif count.low >= rules.parameters and iteration.parameters_from != "notes":
-        outcome, missed = FAIL, f"{count.low - rules.parameters + 1:,} parameters too many"
     evidence = f"{count}" + ", only said" * only_said
     if count.high < rules.marked:
         evidence += f", under the {rules.marked:,} to be marked"
-    return Judgement(rule, outcome, f"{evidence} ({count.line})", "parameters", missed)
+    evidence += f" ({count.line})"
+    if count.high < rules.parameters and not only_said:
+        return Judgement(rule, PASS, evidence, "parameters")
+    if count.low >= rules.parameters and iteration.parameters_from != "notes":
+        missed = f"{count.low - rules.parameters + 1:,} parameters too many"
+        return Judgement(rule, FAIL, evidence, "parameters", missed)
+    return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
 
 
 def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
-    rule, training = f"fewer than {rules.epochs} epochs", iteration.training
-    if not training.epochs:
-        return Judgement(rule, NOT_SHOWN, "no epoch is logged", "epochs", "epochs not shown")
-    count, reached = training.epochs, training.epochs + training.first_epoch - 1
-    outcome, evidence, missed = PASS, f"{count} epochs are logged", ""
-    if reached >= rules.epochs:
-        outcome, missed = FAIL, f"{reached - rules.epochs + 1} epochs too many"
+    rule = f"fewer than {rules.epochs} epochs"
+    training = iteration.training
+    count = training.epochs
+    reached = count + training.first_epoch - 1
+    where = f"({training.line.where})"
+    if count and reached >= rules.epochs:
+        told = f"{count} epochs are logged"
         if reached > count:
-            evidence = f"{count} are logged, numbered up to {reached}"
+            told = f"{count} are logged, numbered up to {reached}"
+        missed = f"{reached - rules.epochs + 1} epochs too many"
+        return Judgement(rule, FAIL, f"{told} {where}", "epochs", missed)
+    if not count:
+        told = "no epoch is logged"
     elif training.first_epoch > 1 or training.truncated:
-        outcome, evidence = NOT_SHOWN, f"{count} epochs, but the log's beginning is not shown"
+        told = f"{count} epochs, but the log's beginning is not shown {where}"
     elif rules.epochs <= training.announced:
-        outcome, evidence = NOT_SHOWN, f"{count} are logged, {training.announced} announced"
-    missed = missed or "epochs not shown" * (outcome != PASS)
-    return Judgement(rule, outcome, f"{evidence} ({training.line.where})", "epochs", missed)
+        told = f"{count} are logged, {training.announced} announced {where}"
+    else:
+        return Judgement(rule, PASS, f"{count} epochs are logged {where}", "epochs")
+    return Judgement(rule, NOT_SHOWN, told, "epochs", "epochs not shown")
 
 
 def _fully_connected(iteration: Iteration, rules: Rules) -> Judgement:
+    rule, key = "no fully connected layer", "fully_connected"
     found = list(iteration.fully_connected)
     if rules.whole_map == "fully connected":
         found += iteration.whole_map
     shown = [layer for layer in found if layer.shown]
     listed = "; ".join(map(str, (shown or found or iteration.whole_map)[:4]))
-    outcome, missed = NOT_SHOWN, "layers not shown"
     if shown:
-        outcome = FAIL
         missed = f"{len(shown)} fully connected layer" + "s" * (len(shown) > 1)
-    elif not found and not iteration.layers_from:
-        listed = "no summary table, and no code of the model that was trained"
-    elif not found:
-        outcome, missed = PASS, ""
-        source = iteration.table.line.where if iteration.table.rows else iteration.model
-        told = f"none over a whole map ({source})"
-        if iteration.layers_from == "code":
-            told = f"none larger than 3x3 ({source})"
-        if listed:
-            told = f"{rules.whole_map}: {listed}"
-        listed = f"{iteration.convolutions} convolutions in the {iteration.layers_from}, {told}"
-    return Judgement("no fully connected layer", outcome, listed, "fully_connected", missed)
+        return Judgement(rule, FAIL, listed, key, missed)
+    if found:
+        return Judgement(rule, NOT_SHOWN, listed, key, "layers not shown")
+    if not iteration.layers_from:
+        told = "no summary table, and no code of the model that was trained"
+        return Judgement(rule, NOT_SHOWN, told, key, "layers not shown")
+    told = f"{iteration.convolutions} convolutions in the {iteration.layers_from}, "
+    if listed:
+        told += f"{rules.whole_map}: {listed}"
+    elif iteration.layers_from == "code":
+        told += f"none larger than 3x3 ({iteration.model})"
+    else:
+        told += f"none over a whole map ({iteration.table.line.where})"
+    return Judgement(rule, PASS, told, key)

@@ -54,8 +54,8 @@ ACCURACY_TEXT = re.compile(r"['\"]([^'\"\n]{0,200}?)acc", re.I)
 
 
 class Layer(NamedTuple):
-    """A layer that code makes, kept in an attribute or "functional"; `kernel` is its largest side in
-    pixels, None where that is unknown."""
+    """A layer that code makes, kept in an attribute or "functional"; `kernel` is its largest side
+    in pixels, None where that is unknown."""
 
     kind: str
     attribute: str
@@ -65,8 +65,8 @@ class Layer(NamedTuple):
 
 @dataclass(eq=False)
 class Model:
-    """A class or Sequential that is a network, with the layers that it uses, also those of classes in
-    it. `known` says that all its parts were read."""
+    """A class or Sequential that is a network, with the layers that it uses, also those of
+    classes in it. `known` says that all its parts were read."""
 
     name: str
     layers: list[Layer] = field(default_factory=list)
@@ -77,7 +77,8 @@ class Model:
 
 
 class CellCode(NamedTuple):
-    """The models that a cell makes, those that it uses (or else defines), and those it summarises."""
+    """The models that a cell makes, those that it uses (or else defines), and those it
+    summarises."""
 
     made: list[Model]
     used: list[Model]
@@ -158,7 +159,8 @@ def _read_cell(document, cell, code: Code) -> CellCode:
         bases = re.findall(r"\w+", match[2])
         if BASES.search(match[2]) or code.models.keys() & set(bases):
             model = _read_class(match, code, line_at)
-            model.layers += [x for base in bases if base in code.models for x in code.models[base].layers]
+            inherited = [code.models[base].layers for base in bases if base in code.models]
+            model.layers += [layer for layers in inherited for layer in layers]
             code.models.pop(model.name, None)  # of equal names the last
             code.models[model.name] = model
             defined.append(model)

@@ -8,8 +8,8 @@ parameters.
 
 import math
 import re
-from itertools import islice
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from .facts import split_columns
@@ -167,8 +167,8 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
 
 
 def _row(line: Line, output: int) -> Row | None:
-    """A layer's line: a name, shapes, of which the one numbered `output` counts, and a number; or, as
-    Lightning has it, number, name, type and parameters in round figures."""
+    """A layer's line: a name, shapes, of which the one numbered `output` counts, and a number;
+    or, as Lightning has it, number, name, type and parameters in round figures."""
     text = line.text.replace("│", "|").replace("┃", "|") if line.text[:1] in "│┃" else line.text
     text = text.strip("| \t\xa0")
     shapes = [m for m in SHAPE.finditer(text) if "," in m[1] or m[1][0] == "[" or "None" in m[1]]

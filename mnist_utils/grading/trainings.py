@@ -2,8 +2,8 @@
 
     for training in find_trainings(document, code, words): training.last, training.best
 
-A test is an epoch's only where an epoch was logged. What is tested once, after a training or without
-one, is kept as `after`; what repeats the numbers of an earlier training is that training.
+A test is an epoch's only where an epoch was logged. What is tested once, after a training or
+without one, is kept as `after`; what repeats the numbers of an earlier training is that training.
 """
 
 import re
@@ -29,8 +29,9 @@ class Training:
     """One training as logged: an accuracy an epoch, in order, and what stands around it.
 
     `images` is "test" or "unnamed"; `epochs` is how many the log shows, 0 where it shows none;
-    `announced` how many it says will come; `numbers` the epoch of each accuracy, from 1; `after` what
-    was measured again at the end; `claims` what the text says of a best epoch; `cells` from and to.
+    `announced` how many it says will come; `numbers` the epoch of each accuracy, from 1; `after`
+    what was measured again at the end; `claims` what the text says of a best epoch; `cells` from
+    and to.
     """
 
     document: str
@@ -69,9 +70,11 @@ class Training:
         return self.numbers[self.accuracies.index(accuracy)]
 
 
-def find_trainings(document, lines: dict[int, list[Line]], code: Code, words: Words) -> list[Training]:
-    """The trainings that a document logs, in their order; where it logs none, what was tested once, or
-    what a text says, as one without epochs. `lines` are each cell's output."""
+def find_trainings(
+    document, lines: dict[int, list[Line]], code: Code, words: Words
+) -> list[Training]:
+    """The trainings that a document logs, in their order; where it logs none, what was tested
+    once, or what a text says, as one without epochs. `lines` are each cell's output."""
     trainings: list[Training] = []
     others: list[Training] = []
     last_run: list[Fact] = []
@@ -118,7 +121,8 @@ def _left_over(trainings: list[Training], others: list[Training], document) -> l
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
-    """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch each."""
+    """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch
+    each."""
     single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
     if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
         return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
@@ -261,8 +265,8 @@ def _worth(facts: list[Fact]) -> tuple:
 def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> None:
     """The accuracy of each epoch; what is tested again after the last one is kept as `after`.
 
-    An epoch begins with a heading, with a bar over the training images or with their accuracy. Where
-    these do not stand between the tests, as on another stream, each test is an epoch's.
+    An epoch begins with a heading, with a bar over the training images or with their accuracy.
+    Where these do not stand between the tests, as on another stream, each test is an epoch's.
     """
     wanted = set(map(id, chosen))
     groups: list[tuple[int | None, list[Fact]]] = []
@@ -324,7 +328,8 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
 
 
 def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
-    """Whether the last epoch was begun and nothing of it was finished, though that of others was."""
+    """Whether the last epoch was begun and nothing of it was finished, though that of others
+    was."""
     places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
     before, last = places[numbers[-2]], places[numbers[-1]]
     done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]

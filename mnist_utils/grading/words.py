@@ -1,4 +1,5 @@
-"""How people and libraries name accuracy, training, testing and epochs, from a table to be extended.
+"""How people and libraries name accuracy, training, testing and epochs, from a table to be
+extended.
 
 The table is `templates/grades/words.txt`; a rules file can add words to it under `[words]`, as in
 `accuracy = ["Trefferquote"]`.
