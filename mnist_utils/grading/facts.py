@@ -144,7 +144,7 @@ class _Reader:
         elif self.prose and not self.fenced and HEADING.match(text[:200]):
             if not self._epochs(line, text[:200]):
                 self.found.append(Fact("section", line))
-        if TRUNCATED.search(text):
+        if "utput" in text and TRUNCATED.search(text):
             self.found.append(Fact("truncated", line))
         rows = self.table.take(line)
         for fact in self._facts(line) if rows is None else rows:
@@ -184,17 +184,19 @@ class _Reader:
         said = self._said(line, rest)
         context, age = self.context
         self.context = (context, age + 1)
-        if len(rest) < 60 and not any(fact.accuracy for fact in said) and self.words.whose(rest):
-            self.context = (self.words.whose(rest), 0)
+        if len(rest) < 60 and "[" not in rest and not any(fact.accuracy for fact in said):
+            if role := self.words.whose(rest):
+                self.context = (role, 0)
         return found + said
 
     def _said(self, line: Line, text: str) -> list[Fact]:
         """Epochs and accuracies of a piece of a line without tqdm's bars."""
         found = self._epochs(line, text)
-        if match := SPLIT.search(text):
+        if match := "samples" in text and SPLIT.search(text):
             found.append(Fact("split", line, number=int(match[2]), of=int(match[1])))
         evaluation, complete = False, True
-        for match in KERAS_BAR.finditer(text) if "/" in text else ():
+        has_bar = re.search(r"\d \[[=>.]|\d ━", text)
+        for match in KERAS_BAR.finditer(text) if has_bar else ():
             done, total = int(match[1]), int(match[2])
             # a bar that no epoch went before is what `evaluate` draws
             again = self.whole_bar[:1] == (line.at,)
