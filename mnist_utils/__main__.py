@@ -1,336 +1,349 @@
-"""The command line, `python -m mnist_utils --help`; each command opens its own room."""
+"""The command line, `mnist-utils --help` or `python -m mnist_utils --help`: parsing only.
 
-import argparse
-import json
+Each command imports the room that does its work when it is called, so that help needs none of them.
+"""
+
 import os
+import sys
+
+# `python -m` puts the current folder first on the path. Whatever lies there must not be imported
+# in place of a library: a student's folder may hold a jinja2.py. The package's own folder goes to
+# the end, for processes that are started from this one.
+if sys.path and sys.path[0] in ("", os.getcwd()) and not sys.flags.safe_path:
+    del sys.path[0]
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import json
 import re
 import signal
-import sys
 from pathlib import Path
 
-LOCAL = Path("reports/local")
+import click
+
+PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
+LIMIT = click.FloatRange(min=0, min_open=True)
+
+# Under which heading a command's help lists an option; the others come under "Options".
+HEADINGS = {
+    "What to run": "given seed seeds batch_file force dry_run",
+    "Where things lie": "dataset data_dir mirror out copy_to reports readme",
+    "How many at a time": "jobs per_device scheduler resources",
+    "Limits": "timeout memory time_limit",
+    "What to write": "evidence csv json html canvas moodle as_json",
+}
+
+
+class Command(click.Command):
+    """A command whose help groups its options, and whose -p takes NAME=VALUE as well as two words."""
+
+    def parse_args(self, context, arguments: list[str]) -> list[str]:
+        words, follows = [], False
+        for word in arguments:
+            pair = follows and re.fullmatch(r"\w+=.*", word, re.DOTALL)
+            words += word.split("=", 1) if pair else [word]
+            follows = word in ("-p", "--parameter")
+        return super().parse_args(context, words)
+
+    def format_options(self, context, formatter) -> None:
+        headings = {name: heading for heading, names in HEADINGS.items() for name in names.split()}
+        groups = {}
+        for parameter in self.get_params(context):
+            line = parameter.get_help_record(context)
+            if line and not isinstance(parameter, click.Argument):
+                groups.setdefault(headings.get(parameter.name, "Options"), []).append(line)
+        for heading, lines in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+def option(flag: str, text: str, *names: str, **settings):
+    """click.option for a flag written as the help shows it, as in "--out FOLDER"."""
+    flag, _, metavar = flag.partition(" ")
+    shown = settings.get("default") not in (None, "")
+    settings |= {"metavar": metavar or None, "help": text, "show_default": shown}
+    return click.option(flag, *names, **settings)
+
+
+def read_resources(context, parameter, text: str) -> dict[str, float]:
+    """GPU=1,memory=2 as a dictionary of amounts."""
+    found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
+    if ",".join(f"{name}={amount}" for name, amount in found) != text:
+        raise click.BadParameter(f"give names and amounts, as in GPU=1,memory=2; got {text!r}")
+    return {name: float(amount) for name, amount in found}
+
+
+data_option = option("--data FOLDER", "Where MNIST is cached.", "data_dir", default="data")
+mirror_option = option("--mirror URL|FOLDER", "Where MNIST's four .gz files are.", default="")
+reports_option = option("--reports FOLDER", "The records.", type=PATH, default=Path("reports"))
+scheduler_option = option("--scheduler ADDRESS", "Use this Dask cluster, as in tcp://host:8786.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 where a run failed, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is a Ctrl-C
-    from .errors import UsageError
+    """Run a command and return its exit code.
 
+    0 where all is well, 1 where a run failed, 2 for bad input, 130 after Ctrl-C.
+    """
+    from .errors import DataError, ExportError, RecordError, UsageError
+
+    # A batch system's stop and a closed terminal end a run as Ctrl-C does: with a record.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    # A terminal or log that cannot show a character shows a question mark; no run ends for it.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
-        return options.command(options)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        return cli.main(arguments, prog_name="mnist-utils", standalone_mode=False) or 0
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:  # whoever read along has had enough, as `head` has
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (UsageError, RecordError, DataError, ExportError) as error:
+        click.echo(f"error: {error}", err=True)
+        return 2
+    except BrokenPipeError:
+        # The reader of the output left early, as `head` does. Nothing more can be shown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def run(options) -> int:
-    """Execute one notebook and show what it prints, or several runs as a batch, and say what came of each."""
-    from . import parameters as notebooks
-    from .batch import executor
-    from .batch import plan as batch
-
-    names, given, seeds = options.notebooks, {}, options.seeds
-    if options.batch:
-        batch_names, given, batch_seeds = batch.read_batch(options.batch)
-        names, seeds = names or batch_names, batch_seeds if seeds is None else seeds
-    flags = {name: getattr(options, name) for name in ("seed", "dataset", "data_dir", "mirror")}
-    given |= dict(options.parameter) | {name: value for name, value in flags.items() if value is not None}
-    if seeds is not None and "seed" in given:
-        raise notebooks.UsageError("give --seed for one run or --seeds for several, not both")
-    paths = [notebooks.find_notebook(name) for name in names or [notebooks.SUBMISSION]]
-    seeds = None if seeds is None else batch.parse_seeds(seeds)
-    count = len(batch.plan(paths, given, seeds, options.out))
-    workers = min(count, executor.choose_workers(options.jobs, options.per_device))
-    threads = executor.share_of_cores(workers) if workers > 1 else None
-    jobs = batch.plan(paths, given, seeds, options.out, threads, options.copy_to or "")
-    if options.dry_run:
-        return _show_plan(jobs, workers)
-    if len(jobs) > 1 or options.seeds or options.batch or options.scheduler or options.copy_to:
-        return _run_batch(jobs, workers, options)
-    return _run_one(jobs[0], options)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli():
+    """Small, honest, reproducible MNIST submissions."""
 
 
-def _run_one(job, options) -> int:
-    from . import assignment
-    from .batch import execute
+@cli.command(cls=Command)
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
+@option("-p NAME VALUE", "Set a parameter; rate 0.1,0.2 makes two runs.", "--parameter", "given",
+        nargs=2, multiple=True)  # fmt: skip
+@option("--seed K", "The same as -p seed K.")
+@option("--seeds LIST", "One run for each seed, as in 0-9,12.")
+@option("--batch FILE", "Read what to run from a TOML or YAML file.", "batch_file", type=PATH)
+@option("--force", "Repeat runs that are done.", is_flag=True)
+@option("--dry-run", "Show the runs and which are done, and run nothing.", is_flag=True)
+@option("--dataset NAME", "mnist, digits (small, not judged), or auto: mnist if it can be had.")
+@option("--data FOLDER", "Where MNIST is cached.", "data_dir")
+@option("--mirror URL|FOLDER", "Where MNIST's four .gz files are.")
+@option("--out FOLDER", "Where the runs go.", type=PATH, default=Path("reports/local"))
+@option("--copy-to URL", "Copy the results there too, as in s3://bucket/runs.", default="")
+@option("--jobs N|auto", "Runs side by side, as the machine allows.", default="1")
+@option("--per-device N", "With --jobs auto: runs for each GPU.", type=COUNT, default=1)
+@scheduler_option
+@option("--resources LIST", "What a run takes of a cluster's worker, as in GPU=1.", default="",
+        callback=read_resources)  # fmt: skip
+@option("--timeout SECONDS", "Stop a run that takes longer.", type=LIMIT)
+@option("--memory GIB", "Stop a run that uses more memory.", type=LIMIT)
+def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, per_device, **settings):
+    """Execute notebooks into executed copies, pages, plots and records.
+
+    Without NOTEBOOK the submission runs. A run that was stopped resumes when the same command is
+    given again, and a run that is done is not repeated.
+
+    \b
+    Examples:
+      mnist-utils run 01_seed_model --seed 7 -p epochs 3
+      mnist-utils run every_seed --seeds 0-29 --jobs auto
+    """
+    from .batch import executor, plan
+    from .errors import UsageError
+    from .parameters import SUBMISSION, find_notebook
     from .reports.html import render
 
-    print(f"{job.path.stem}: running, output in {job.folder}", flush=True)
-    record = execute.run_notebook(
-        job.path, job.values, job.out, job.variant, timeout=options.timeout, memory=options.memory, render=render
+    flags = {name: settings.pop(name) for name in ("seed", "dataset", "data_dir", "mirror")}
+    given = dict(given) | {name: value for name, value in flags.items() if value is not None}
+    if batch_file:
+        names, values, numbers = plan.read_batch(batch_file)
+        notebooks, given, seeds = notebooks or names, values | given, seeds or numbers
+    if seeds is not None and "seed" in given:
+        raise UsageError("give --seed for one run or --seeds for several, not both")
+    paths = [find_notebook(name) for name in notebooks or [SUBMISSION]]
+    numbers = None if seeds is None else plan.parse_seeds(seeds)
+    planned = plan.plan(paths, given, numbers, out, copy_to=copy_to)
+    workers = min(len(planned), executor.choose_workers(jobs, per_device))
+    if workers > 1:
+        threads = executor.share_of_cores(workers)
+        planned = plan.plan(paths, given, numbers, out, threads=threads, copy_to=copy_to)
+    if dry_run:
+        click.echo(plan.describe(planned, workers))
+        return 0
+    several = len(planned) > 1 or seeds is not None or batch_file or copy_to or settings["force"]
+    if not several and not settings["scheduler"]:
+        return run_one(planned[0], settings["timeout"], settings["memory"])
+    records, stopped = executor.run_batch(planned, workers, render=render, **settings)
+    if stopped:
+        return 130
+    return int(any(record.status != "completed" for record in records))
+
+
+def run_one(job, timeout: float | None, memory: float | None) -> int:
+    """Run one notebook, show what it prints, and return the exit code."""
+    from . import assignment
+    from .batch.execute import run_notebook
+    from .reports.html import render
+
+    click.echo(f"{job.path.stem}: running, output in {job.folder}")
+    record = run_notebook(
+        job.path, job.values, job.out, job.variant, timeout=timeout, memory=memory, render=render
     )
-    print(f"{job.path.stem}: {record.status}" + (f", {record.error}" if record.error else ""))
     if record.status == "completed":
-        print(f"{job.path.stem}: {assignment.summary(record)}")
+        click.echo(f"{job.path.stem}: {assignment.summary(record)}")
+    else:
+        click.echo(f"{job.path.stem}: {record.status}, {record.error}")
     return {"completed": 0, "failed": 1, "interrupted": 130}[record.status]
 
 
-def _show_plan(jobs: list, workers: int) -> int:
-    from .batch.plan import describe
+@cli.command("list", cls=Command)
+@click.argument("notebook", required=False)
+@reports_option
+def list_notebooks(notebook, reports):
+    """Show the notebooks, a line each; with NOTEBOOK, its parameters.
 
-    print(describe(jobs, workers))
-    return 0
+    \b
+    Examples:
+      mnist-utils list
+      mnist-utils list every_seed
+    """
+    from . import parameters
+    from .reports.results import overview
 
-
-def _run_batch(jobs: list, workers: int, options) -> int:
-    from .batch.executor import run_batch
-    from .reports.html import render
-
-    limits = dict(timeout=options.timeout, memory=options.memory, force=options.force, render=render)
-    records, stopped = run_batch(jobs, workers, scheduler=options.scheduler, resources=options.resources, **limits)
-    return 130 if stopped else int(any(record.status != "completed" for record in records))
-
-
-def list_notebooks(options) -> int:
-    """Print each notebook with its parameters: type, default, meaning, choices."""
-    from . import parameters as notebooks
-
-    for path in notebooks.all_notebooks():
-        print(path)
-        for p in notebooks.read_parameters(path).values():
-            choices = f" (one of {', '.join(map(str, p.choices))})" if p.choices else ""
-            print(f"  {p.name:<20} {p.type:<6} {p.default!r:<24} {p.meaning}{choices}")
-    return 0
-
-
-def repository(options) -> int:
-    """Put another owner/name into every link to the repository, or print the one it has."""
-    from .reports import repository as room
-
-    if options.name:
-        for path in room.rename(options.name):
-            print(path)
+    if notebook is None:
+        lines = overview(reports, parameters.all_notebooks())
     else:
-        print(room.current())
-    return 0
+        lines = parameters.read_parameters(parameters.find_notebook(notebook)).values()
+    for line in lines:
+        click.echo(line)
 
 
-def report(options) -> int:
+@cli.command(cls=Command)
+@reports_option
+@option("--readme FILE", "Whose table of results is written.", type=PATH, default=Path("README.md"))
+def report(reports, readme):
     """Rebuild every page, plot and table of results from the records."""
-    from .errors import RecordError, UsageError
-    from .reports import pages as reports
+    from .reports import pages
 
-    try:
-        results = reports.rebuild(options.reports, options.readme)
-    except (RecordError, OSError) as error:
-        raise UsageError(str(error)) from error
-    print(f"{sum(len(result.records) for result in results)} records of {len(results)} notebooks")
-    return 0
+    results = pages.rebuild(reports, readme)
+    records = sum(len(result.records) for result in results)
+    click.echo(f"{records} records of {len(results)} notebooks")
 
 
-def export(options) -> int:
-    """Write a run's model for other runtimes and say how far its answers are from torch's."""
-    from .errors import RecordError, UsageError
-    from .reports import export as room
+@cli.command(cls=Command)
+@click.argument("folder", type=PATH, metavar="RUN_FOLDER")
+@option("--to FILE", "Without it, model.onnx or model.pt2 in RUN_FOLDER.", type=PATH)
+@option("--format onnx|torch", "ONNX, or a torch.export program.", "form", default="onnx",
+        type=click.Choice(["onnx", "torch"]))  # fmt: skip
+def export(folder, to, form):
+    """Write a run's trained model for other runtimes.
 
-    try:
-        path, difference = room.export(options.folder, options.to, options.format)
-    except (room.ExportError, RecordError, OSError) as error:
-        raise UsageError(str(error)) from error
-    print(f"{path}: {path.stat().st_size:,} bytes; differs from torch by at most {difference:.1e} in a logit")
-    return 0
+    \b
+    Example:
+      mnist-utils export reports/every_seed/seed-0 --to model.onnx
+    """
+    from .reports.export import export as write
 
-
-def search(options) -> int:
-    """Run the trials that the log lacks, on the holdout images, and rebuild the search's page."""
-    from .bench import search as room
-    from .errors import DataError, UsageError
-
-    try:
-        room.search(options.trials, options.jobs, options.data_dir, options.mirror)
-    except (DataError, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
-    return 0
+    path, difference = write(folder, to, form)
+    size = path.stat().st_size
+    click.echo(f"{path}: {size:,} bytes; a logit differs from torch's by at most {difference:.1e}")
 
 
-def bench(options) -> int:
-    """Measure speed, or pair accuracies, or show a saved measurement again."""
-    from .bench import loop as room
-    from .bench import throughput
-    from .errors import DataError, UsageError
+@cli.command(cls=Command)
+@click.argument("trials", type=PATH, metavar="FILE")
+@option("--jobs N", "Trials side by side.", type=COUNT, default=1)
+@data_option
+@mirror_option
+def search(trials, jobs, data_dir, mirror):
+    """Try the recipes in FILE, a line each, on held-out images.
 
-    seeds, where = range(options.seeds), dict(data_dir=options.data_dir)
-    try:
-        if options.show:
-            result = json.loads(options.show.read_text(encoding="utf-8"))
-        elif options.paired:
-            result = room.paired(seeds, mirror=options.mirror, **where)
-        elif options.batch:
-            result = throughput.throughput(options.batch, options.epochs, mirror=options.mirror, **where)
-        elif options.scheduling:
-            result = throughput.scheduling()
-        elif options.to:
-            result = room.time_to(options.to, seeds, device=options.device, **where)
-        else:
-            result = room.run_bench(mirror=options.mirror, device=options.device, repeats=options.repeats, **where)
-    except (DataError, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
-    shows = {
-        "accuracies": room.format_paired,
-        "loop": room.format_bench,
-        "parts": throughput.format_throughput,
-        "dask": throughput.format_scheduling,
-    }
-    show = next((show for key, show in shows.items() if key in result), json.dumps)
-    print(json.dumps(result, indent=1) if options.json else show(result))
-    return 0
+    Only the trials that the log beside FILE lacks are run.
+    """
+    from .bench.search import search as run_trials
+
+    run_trials(trials, jobs, data_dir, mirror)
 
 
-def grade(options) -> int:
-    """Say what submissions show of the rules, without executing them. Returns 0 where all pass, else 1."""
+@cli.command(cls=Command)
+@click.argument("what", default="loop")
+@option("--show FILE", "Print a saved measurement instead of making one.", type=PATH)
+@option("--json", "Print JSON instead of tables.", "as_json", is_flag=True)
+@option("--repeats N", "Turns of each contender.", type=COUNT, default=5)
+@option("--seeds N", "Seeds, for target and paired.", type=COUNT, default=10)
+@option("--epochs N", "Epochs of a run, for batch.", type=COUNT, default=5)
+@option("--runs N", "Runs, for batch.", type=COUNT, default=20)
+@option("--device NAME", "auto, cpu or cuda.", default="auto")
+@data_option
+@mirror_option
+def bench(what, show, as_json, **settings):
+    """Measure speed, as ratios in one run.
+
+    WHAT is loop (the training loop, the default), target (seconds to 99.4%), threads (on a busy
+    machine), batch (a batch against the bare trainings), scheduling (Dask) or paired (accuracies).
+    """
+    from . import bench as room
+
+    result = room.read(show) if show else room.measure(what, **settings)
+    click.echo(json.dumps(result, indent=1) if as_json else room.show(result))
+
+
+@cli.command(cls=Command)
+@click.argument("submissions", nargs=-1, required=True, metavar="PATH...")
+@option("--each", "Every entry of a folder or zip file is a submission.", is_flag=True)
+@option("--only PATTERN", "Of each submission, read these files, as session4/*.", default="")
+@option("--rules 4|5|FILE", "The course's assignment, or a TOML file.", default="4")
+@option("--roster FILE", "A CSV file of the students: name, id, path.", type=PATH)
+@option("--points LIST", "Points for the rules, as in accuracy=4,parameters=3.", default="")
+@option("--time-limit SECONDS", "The most that one submission may take.", type=LIMIT, default=60)
+@option("--evidence", "Print each verdict with the line it rests on.", is_flag=True)
+@option("--csv FILE", "Write the grades as CSV.", type=PATH)
+@option("--json FILE", "Write the grades as JSON.", type=PATH)
+@option("--html FILE", "Write the grades as a page.", type=PATH)
+@option("--canvas FILE", "Write the points for Canvas to import.", type=PATH)
+@option("--moodle FILE", "Write the points for Moodle to import.", type=PATH)
+@option("--jobs N", "Processes that read side by side.", type=COUNT, default=1)
+@scheduler_option
+def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
+    """Say what submissions show of the rules. Nothing in them is executed.
+
+    A PATH is one submission: a notebook, HTML, text, a folder or a zip file. In a folder that you
+    do not trust, use the command mnist-utils: `python -m` itself imports from that folder.
+    """
     from . import grading
     from .assignment import PASS
-    from .errors import UsageError
-    from .grading import output
-    from .records import write_text
+    from .batch.executor import engine
+    from .grading import course, output
 
-    rules = grading.load_rules(options.rules)
-    grades = grading.grade(options.submissions, rules, options.each, options.jobs, options.scheduler)
-    print("\n\n".join(map(output.evidence, grades)) if options.evidence else output.terminal_table(grades))
-    written = {"csv": lambda: output.to_csv(grades, rules)} | {"json": lambda: output.to_json(grades, rules)}
-    for name, text in (written | {"html": lambda: output.to_html(grades, rules)}).items():
-        path = getattr(options, name)
-        try:
-            path and write_text(path, text())
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror})") from error
-    return 0 if all(one.outcome == PASS for one in grades) else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mnist_utils", description="Small, honest MNIST submissions.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (function, add_options, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
-        command.set_defaults(command=function)
-        add_options(command)
-    return parser
+    files = {name: settings.pop(name) for name in ("csv", "json", "html", "canvas", "moodle")}
+    loaded = grading.load_rules(rules)
+    worth = course.read_points(points) if points else None
+    if jobs == 1 and not scheduler:
+        grades = grading.grade(submissions, loaded, **settings)
+    else:
+        # The workers of a cluster have other current folders.
+        paths = [Path(path).absolute() for path in submissions]
+        with engine(jobs, scheduler) as pool:
+            grades = grading.grade(paths, loaded, mapper=pool.map, **settings)
+    # The files come first: a terminal that fails must not cost them.
+    output.write(files, grades, loaded, worth)
+    if evidence:
+        click.echo("\n\n".join(map(output.evidence, grades)))
+    else:
+        click.echo(output.terminal_table(grades, loaded, worth))
+    return int(any(one.outcome != PASS for one in grades))
 
 
-def _run_options(command) -> None:
-    command.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="path or name; without one, the submission")
-    command.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter; 0.1,0.2 makes a run for each",
-    )
-    command.add_argument("--seed", metavar="K", help="the same as -p seed K")
-    command.add_argument("--seeds", metavar="LIST", help="one run for each, as in 0-9,12; what is done stays done")
-    command.add_argument(
-        "--batch", type=Path, metavar="FILE", help="notebooks, seeds, parameters from a TOML or YAML file"
-    )
-    command.add_argument("--jobs", type=_workers, default=1, metavar="N", help="runs at a time, or auto (1)")
-    command.add_argument("--per-device", type=_count, default=1, metavar="N", help="with --jobs auto: runs a GPU (1)")
-    command.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster instead, as in tcp://host:8786")
-    command.add_argument(
-        "--resources",
-        type=_resources,
-        metavar="LIST",
-        help="what each run takes of a cluster's worker, as in GPU=1",
-    )
-    command.add_argument(
-        "--copy-to", metavar="URL", help="of several runs, copy notebook and record there too, as in s3://bucket/runs"
-    )
-    command.add_argument("--dry-run", action="store_true", help="show the runs and which are done, run nothing")
-    command.add_argument("--force", action="store_true", help="of several runs, make also those that are done")
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="of several runs, stop one that takes longer")
-    command.add_argument("--memory", type=float, metavar="GIB", help="of several runs, the most that one may allocate")
-    command.add_argument("--dataset", metavar="NAME", help="auto (MNIST, else digits under a banner), mnist or digits")
-    command.add_argument("--data", dest="data_dir", metavar="DIR", help="where MNIST is cached (data)")
-    command.add_argument("--mirror", metavar="URL-or-folder", help="where MNIST's four .gz files are")
-    command.add_argument("--out", type=Path, default=LOCAL, metavar="DIR", help=f"where runs go ({LOCAL})")
+@cli.command(cls=Command)
+@click.argument("name", required=False, metavar="[OWNER/NAME]")
+def repository(name):
+    """Put OWNER/NAME into every badge and link; without it, print the present one."""
+    from .reports import repository as links
 
-
-def _bench_options(command) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a saved measurement")
-    command.add_argument("--repeats", type=_count, default=5, metavar="N", help="turns of each contender (5)")
-    command.add_argument("--paired", action="store_true", help="holdout accuracy before and after tuning, seed by seed")
-    command.add_argument("--batch", type=_count, metavar="N", help="N runs of 01, bare against through papermill")
-    command.add_argument("--epochs", type=_count, default=5, metavar="N", help="epochs of each run of --batch (5)")
-    command.add_argument("--scheduling", action="store_true", help="what Dask adds to jobs that do nothing")
-    command.add_argument("--to", type=float, metavar="ACCURACY", help="seconds to this test accuracy, as in 0.994")
-    command.add_argument("--seeds", type=_count, default=10, metavar="N", help="seeds of --paired and --to (10)")
-    command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda")
-    command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
-    command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
-
-
-def _repository_options(command) -> None:
-    command.add_argument(
-        "name", nargs="?", metavar="OWNER/NAME", help="as on GitHub; without one, show the present one"
-    )
-
-
-def _report_options(command) -> None:
-    command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="the records (reports)")
-    command.add_argument(
-        "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="whose table is written"
-    )
-
-
-def _export_options(command) -> None:
-    command.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="with run.json and model.safetensors")
-    command.add_argument("--to", type=Path, metavar="FILE", help="without it, model.onnx or model.pt2 in RUN_FOLDER")
-    command.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch for a .pt2 (onnx)")
-
-
-def _search_options(command) -> None:
-    command.add_argument("trials", type=Path, metavar="FILE", help="a line a trial; log and page go beside it")
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="trials at a time, a thread each (1)")
-    command.add_argument("--data", dest="data_dir", default="data", metavar="DIR", help="where MNIST is cached (data)")
-    command.add_argument("--mirror", default="", metavar="URL-or-folder", help="where MNIST's four .gz files are")
-
-
-def _grade_options(command) -> None:
-    command.add_argument("submissions", nargs="+", metavar="PATH", help="notebook, HTML, text, folder or zip: one each")
-    command.add_argument("--each", action="store_true", help="every entry of a folder or zip file is a submission")
-    command.add_argument("--rules", default="4", metavar="4|5|FILE", help="the course's assignment or a TOML file (4)")
-    command.add_argument("--evidence", action="store_true", help="print each verdict with the line it was read from")
-    for name in ("csv", "json", "html"):
-        command.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the grades as {name.upper()} too")
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that read side by side (1)")
-    command.add_argument("--scheduler", metavar="ADDRESS", help="read on a Dask cluster instead, as in tcp://host:8786")
-
-
-def _workers(text: str):
-    return text if text == "auto" else _count(text)
-
-
-def _resources(text: str) -> dict[str, float]:
-    found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
-    if ",".join(f"{name}={amount}" for name, amount in found) != text:
-        raise argparse.ArgumentTypeError(f"names and amounts as in GPU=1 or GPU=0.5,memory=2, got {text!r}")
-    return {name: float(amount) for name, amount in found}
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-COMMANDS = {  # what each does, its options, and what --help says of it
-    "run": (run, _run_options, "execute notebooks into executed copies, HTML, plots and records"),
-    "bench": (bench, _bench_options, "measure the training loop's speed, as ratios"),
-    "repository": (repository, _repository_options, "change the repository's owner and name in every badge and link"),
-    "report": (report, _report_options, "rebuild tables and plots over all seeds from the records"),
-    "export": (export, _export_options, "write a run's trained model as ONNX or as a torch.export program"),
-    "search": (search, _search_options, "try recipes on the holdout images"),
-    "grade": (grade, _grade_options, "say what submissions show of the rules, without executing them"),
-    "list": (list_notebooks, lambda command: None, "show the notebooks and their parameters"),
-}
+    if name is None:
+        click.echo(links.current())
+        return
+    for path in links.rename(name):
+        click.echo(path)
 
 
 if __name__ == "__main__":

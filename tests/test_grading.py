@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -20,12 +22,14 @@ from mnist_utils.__main__ import main
 from mnist_utils.assignment import FAIL, PASS
 from mnist_utils.errors import UsageError
 from mnist_utils.grading import NOT_SHOWN, grade, output
-from mnist_utils.grading.finding import find_iterations
-from mnist_utils.grading.markup import tokens
-from mnist_utils.grading.reading import Submission, read_document
+from mnist_utils.grading.archive import Submission
+from mnist_utils.grading.iterations import find_iterations
+from mnist_utils.grading.markup import text_of
+from mnist_utils.grading.notebook import read_document
 from mnist_utils.grading.rules import FIFTH, FOURTH, judge, load_rules
-from mnist_utils.grading.source import parse
+from mnist_utils.grading.source import parses
 
+STRICT = replace(FOURTH, whole_map="fully connected")
 REPORTS = sorted(path.parent for path in ROOT.glob("reports/*/seed-0/run.json"))
 
 
@@ -136,8 +140,7 @@ def test_a_text_without_a_log_shows_what_its_author_says_and_no_more():
 
 def test_a_notebook_without_outputs_shows_nothing_but_its_code():
     iteration = only(notebook(code(made.NET, execution_count=None), code(made.LOOP, execution_count=None)))
-    assert outcomes(iteration) == [NOT_SHOWN, PASS, NOT_SHOWN, PASS]
-    assert str(iteration.parameters) == "1,434" and iteration.parameters_from == "code"
+    assert outcomes(iteration) == [NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, PASS] and iteration.model == "Net"
     assert any("never executed" in flag for flag in iteration.flags)
 
 
@@ -170,9 +173,7 @@ def test_torchinfo_with_more_columns():
     iteration = only(notebook(code("summary", table)))
     assert [row.shape for row in iteration.table.rows[-3:]] == [(8, 26, 26), (8, 26, 26), (10, 1, 1)]
     assert iteration.table.sum == iteration.parameters.low == 54_186
-    assert [found.what for found in iteration.fully_connected] == [
-        "Conv2d: 1-3, a convolution over its whole 26x26 map"
-    ]
+    assert [found.what for found in iteration.whole_map] == ["Conv2d: 1-3, a convolution over its whole 26x26 map"]
 
 
 def test_torchsummary_x_and_lightning_tables():
@@ -218,21 +219,6 @@ def test_printed_sums(said, number):
     assert iteration.parameters_from == ("print" if number else "")
 
 
-def test_a_table_that_contradicts_itself_its_code_or_a_print_is_flagged():
-    wrong = only(notebook(code("", torchsummary(total=1000))))
-    assert any("sum to 1,434, it says 1,000" in flag for flag in wrong.flags)
-    other = made.NET.replace("8, 16, 3", "8, 32, 3").replace("16, 10, 1", "32, 10, 1")
-    flags = only(notebook(code(other), code(made.SUMMARY, torchsummary()), code(made.LOOP, course_log([9950])))).flags
-    assert any("convolves to 8, 32, 10 channels, the table to 8, 16, 10" in flag for flag in flags)
-    assert any("the code of Net has 2,762 parameters, the table 1,434" in flag for flag in flags)
-    printed = only(
-        notebook(code("", torchsummary()), code("train()", "Number of parameters: 5,000\n" + course_log([9950])))
-    )
-    assert any("5,000 parameters are printed, the table has 1,434" in flag for flag in printed.flags)
-    layers = [("Conv2d", (8, 26, 26), 80), ("Conv2d", (16, 24, 24), 1111)]
-    assert any("no convolution to 16 channels" in flag for flag in only(notebook(code("", torchsummary(layers)))).flags)
-
-
 # Fully connected layers
 
 
@@ -253,8 +239,21 @@ def with_last(*layers) -> bytes:
 )
 def test_fully_connected_layers_in_the_table(layers, what):
     iteration = only(with_last(*layers))
-    assert [found.what for found in iteration.fully_connected] == ([what] if what else [])
-    assert outcomes(iteration)[3] == (FAIL if what else PASS)
+    found = iteration.fully_connected + iteration.whole_map
+    assert [layer.what for layer in found] == ([what] if what else [])
+    assert outcomes(iteration, STRICT)[3] == (FAIL if what else PASS)
+
+
+@pytest.mark.parametrize("whole_map, outcome", [("allowed", PASS), ("marked", PASS), ("fully connected", FAIL)])
+def test_a_convolution_over_its_whole_map_is_what_the_rule_says(tmp_path, whole_map, outcome):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'whole_map = "{whole_map}"\n')
+    data = with_last(("Conv2d", (10, 1, 1), 23050))
+    result = graded(tmp_path, data, rules=load_rules(str(path)))
+    verdict = result.best.verdicts[3]
+    assert verdict.outcome == outcome and "a convolution over its whole 12x12 map" in verdict.evidence
+    flagged = any("a convolution over a whole map" in flag for flag in result.best.iteration.flags)
+    assert flagged == (whole_map == "marked") and load_rules("4").whole_map == "marked"
 
 
 def test_keras_dense_layers():
@@ -275,7 +274,7 @@ def test_code_alone_shows_a_layer_only_where_it_is_used(change, outcome):
     net = made.NET.replace("        self.gap =", "        self.fc = nn.Linear(10, 10)\n        self.gap =")
     assert change[0] in net
     iteration = only(notebook(code(net.replace(*change)), code(made.LOOP, course_log([9950]))))
-    assert outcomes(iteration)[3] == outcome, judge(iteration)[3]
+    assert outcomes(iteration, STRICT)[3] == outcome, judge(iteration, STRICT)[3]
 
 
 def test_a_class_that_was_not_read_decides_nothing(tmp_path):
@@ -297,7 +296,7 @@ def test_code_that_does_not_parse_is_searched_and_decides_nothing():
     broken = made.NET.replace("super().__init__()", "super().__init__(\n").replace(
         "nn.AdaptiveAvgPool2d(1)", "nn.Linear(3, 10)"
     )
-    assert parse(broken) is None
+    assert not parses(broken)
     iteration = only(notebook(code(broken), code("t()", course_log([9950]))))
     assert outcomes(iteration)[3] == NOT_SHOWN and not iteration.fully_connected[0].shown
     assert "cell 1 [1], source line" in iteration.fully_connected[0].line.where
@@ -313,9 +312,8 @@ def test_a_layer_that_the_code_has_and_the_table_lacks_is_for_a_person_to_look_a
 
 
 def test_ipython_lines_are_passed_over():
-    tree = parse("%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n")
-    assert tree is not None and len(tree.body) == 6
-    assert parse("%%bash\nls") is None
+    assert parses("%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n")
+    assert not parses("%%bash\nls")
 
 
 # Accuracies and epochs, as people print them
@@ -362,7 +360,7 @@ def test_an_accuracy_of_unnamed_images_passes_nothing_unless_the_code_says_which
 def test_keras_logs(name):
     training = logged(keras_log([0.9912, 0.9942], name))
     assert percents(training) == [99.12, 99.42] and training.epochs == training.announced == 2
-    assert percents_of(training.train) == [98.12, 98.12] and training.train_images == {60_000: 2}
+    assert percents_of(training.train) == [98.12, 98.12] and training.iterations == {60_000: 2}
 
 
 def percents_of(accuracies) -> list[float]:
@@ -537,7 +535,7 @@ def test_train_lines_are_not_test_lines():
         for n in (1, 2)
     )
     training = logged(text)
-    assert percents(training) == [99.01, 99.02] and training.train_images[60_000] == 2
+    assert percents(training) == [99.01, 99.02]
 
 
 def test_rounding_is_not_passed_over():
@@ -641,19 +639,14 @@ def trained(source: str = "t()", correct=(9942,), *outputs, **facts) -> dict:
 
 
 FLAGS = [
-    ([trained("t()", (9942, 9931)), markdown("Best Test Accuracy: 99.42%")], "the best epoch (99.42%"),
-    ([trained("t()", (9942, 9931)), markdown("Test accuracy: 99.60%")], "99.60% is said, more than any epoch"),
     ([trained("t()", (9991, 9992))], "more than is plausible"),
     ([trained("DataLoader(d, batch_size=128)", iterations=79)], "79 iterations at batch 128 are 10,000 images"),
     ([trained("DataLoader(d, batch_size=64)", iterations=1094)], "training and test images together"),
-    ([trained("batch_size = 128\nrandom_split(d, [50000, 10000])")], "the code trains on 50,000 images"),
-    ([trained("datasets.MNIST('.', train=False)")], "train=False only"),
     ([code("t()", course_log([9942]).replace("9942/10000", "4971/5000"))], "tested on 5,000 images"),
     ([code("a", execution_count=5), trained(execution_count=3)], "[3] stands after [5]"),
     ([code("a"), code("b = 1", execution_count=None), trained()], "never run: cell 2"),
     ([code("a"), trained(execution_count=None)], "outputs without an execution count: cell 2"),
     ([trained("t()", (9942,), made.error("ValueError", "no"))], "cell 1 ended with an error: ValueError: no"),
-    ([trained("EPOCHS = 5\nfor epoch in range(EPOCHS): t()", (9942, 9943))], "loops over 5 epochs, 2 are logged"),
     ([trained("t()", (9942, 9943), heading="Epoch {}/20")], "20 epochs were announced, 2 are logged"),
     ([trained("t()", (9942, 9943), first=7)], "the log begins at epoch 7"),
 ]
@@ -834,7 +827,8 @@ def test_nothing_a_stranger_wrote_gets_through(tmp_path):
     )
     result = graded(tmp_path, data, name)
     page = output.to_html([result], FOURTH)
-    assert "<script" not in page and "<img" not in page and "<b>E" not in page and "&lt;script&gt;" in page
+    assert page.count("<script") == 1 and "alert(1)</script>" not in page and "&lt;script&gt;" in page
+    assert "<img" not in page and "<b>E" not in page
     shown = output.terminal_table([result]) + output.evidence(result)
     assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
     (row,) = csv.DictReader(io.StringIO(output.to_csv([result], FOURTH)))
@@ -888,7 +882,7 @@ def test_time_is_bounded_whatever_the_text(tmp_path, name):
 def test_tags_take_linear_time(piece):
     began = time.perf_counter()
     text = piece * (200_000 // len(piece))
-    list(tokens(text))
+    text_of(text)
     only_text = read_document("a.html", text.encode())
     assert only_text.cells and time.perf_counter() - began < 20
 
@@ -932,7 +926,8 @@ def test_the_command_its_files_and_its_exit_codes(tmp_path, capsys):
     assert main(["grade", bad, good, *files]) == 1
     said = capsys.readouterr().out
     row = next(line.split() for line in said.splitlines() if line.startswith("bad.ipynb"))
-    assert row == ["bad.ipynb", "fail", "99.31%", "99.42%", "(epoch", "1)", "1,434", "2", "none", "-"]
+    assert row[:10] == ["bad.ipynb", "fail", "99.31%", "99.42%", "(epoch", "1)", "1,434", "2", "none", "-"]
+    assert " ".join(row[10:]) == "accuracy 0.09 points too low"
     assert "1 pass, 1 fail, 0 not shown" in said
     rows = list(csv.DictReader((tmp_path / "o.csv").open()))
     assert [(r["submission"], r["outcome"], r["last"], r["best_epoch"]) for r in rows] == [
@@ -948,23 +943,43 @@ def test_the_command_its_files_and_its_exit_codes(tmp_path, capsys):
     )  # fmt: skip
     assert facts["rules"]["target"] == 0.994 and iteration["verdicts"][0]["outcome"] == "fail"
     page = (tmp_path / "o.html").read_text()
-    assert page.count("<section") == 2 and "9931/10000 (99.31%)" in page and "<details>" in page
+    assert page.count('<details class="submission"') == 2 and "9931/10000 (99.31%)" in page
     assert main(["grade", bad, "--evidence"]) == 1
     assert "FAIL        at least 99.4% at the last epoch" in capsys.readouterr().out
 
 
-def test_processes_and_a_cluster_give_what_one_process_gives(tmp_path):
+def test_any_mapping_gives_what_one_after_the_other_gives(tmp_path):
     for n in range(6):
         (tmp_path / f"{n}.ipynb").write_bytes(made.submission((9930 + n, 9938 + n)))
     alone = grade([tmp_path], each=True)
     assert [one.outcome for one in alone] == [FAIL] * 2 + [PASS] * 4
-    assert output.to_json(grade([tmp_path], each=True, jobs=3), FOURTH) == output.to_json(alone, FOURTH)
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
-        there = grade([tmp_path], each=True, scheduler=cluster.scheduler_address)
-    assert output.to_json(there, FOURTH) == output.to_json(alone, FOURTH)
-    with pytest.raises(UsageError, match="no Dask scheduler answers"):
-        grade([tmp_path], scheduler="tcp://127.0.0.1:9")
+    with multiprocessing.Pool(2) as pool:
+        side_by_side = grade([tmp_path], each=True, mapper=pool.imap)
+    assert output.to_json(side_by_side, FOURTH) == output.to_json(alone, FOURTH)
+
+
+def test_a_submission_that_was_lost_is_named_and_the_others_are_graded(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.ipynb").write_bytes(made.submission())
+
+    def loses_one(function, sources):
+        return [OSError("its worker ran out of memory") if s.name == "b.ipynb" else function(s) for s in sources]
+
+    grades = grade([tmp_path], each=True, mapper=loses_one)
+    assert [(one.name, one.outcome) for one in grades] == [
+        ("a.ipynb", PASS),
+        ("b.ipynb", NOT_SHOWN),
+        ("c.ipynb", PASS),
+    ]
+    assert grades[1].problems == ["could not be graded (OSError: its worker ran out of memory)"]
+
+
+def test_a_submission_that_takes_too_long_is_named_and_the_others_are_graded(tmp_path):
+    (tmp_path / "a.ipynb").write_bytes(made.submission())
+    (tmp_path / "b.txt").write_text("best acc 99.1 / test acc 98.5%\n" * 100_000)
+    grades = grade([tmp_path], each=True, time_limit=0.2)
+    assert [one.outcome for one in grades] == [PASS, NOT_SHOWN]
+    assert grades[1].problems == ["it took longer than 0.2 seconds and was given up"]
 
 
 # This project's own reports

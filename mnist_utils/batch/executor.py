@@ -89,6 +89,13 @@ class Engine:
                 yield from ((item, Lost("stopped from outside")) for item in running.values())
                 return
 
+    def map(self, function: Callable, items: Iterable) -> list:
+        """function(item) of each item, in their order; an exception stands in its result's place."""
+        numbered = list(enumerate(items))
+        work = functools.partial(_of_second, function)
+        found = {number: outcome for (number, _), outcome in self.map_unordered(work, numbered)}
+        return [found.get(number, Lost("stopped from outside")) for number, _ in numbered]
+
     def _stop(self, running: int) -> float:
         """Say or do what was asked for; the time at which the patience ends."""
         if self.stops == 1:
@@ -111,6 +118,10 @@ class Engine:
             with suppress(TimeoutError):
                 self.client.wait_for_workers(self.workers, timeout=60)
         return Lost("its process was killed")
+
+
+def _of_second(function: Callable, pair: tuple):
+    return function(pair[1])
 
 
 def _ended(futures: list) -> list:

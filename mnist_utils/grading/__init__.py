@@ -1,26 +1,29 @@
-"""What others submitted, read without executing it and held to the rules, each answer with its evidence.
+"""What others submitted, read without executing it and held to the rules, each answer with
+evidence.
 
     grades = grade(["student-a.ipynb", "student-b.zip"], load_rules("4"))
     print(output.terminal_table(grades))
 
-One direction: `reading` and `markup` (files to cells), `lines`, `tables`, `source`, `logs` (cells to what they show),
-`finding` (what belongs together, flags), `rules` (verdicts), `output`. Nothing here trains or loads torch.
-What it does not do: it does not know whether a log is honest. It shows where everything stands, for a person to look.
+One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and
+`source` find what lines, tables and code say; `trainings` and `iterations` put together what
+belongs together; `rules` judges; `course` and `output` tell. Nothing here trains or loads torch,
+or knows whether a log is honest: it shows where everything stands, for a person to look.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..assignment import FAIL, PASS, Verdict
-from .finding import Iteration, find_iterations
-from .reading import Source, clean, cut, find_submissions, read
-from .rules import FOURTH, NOT_SHOWN, Rules, judge, load_rules, overall
+from ..assignment import FAIL, PASS
+from . import course
+from .archive import Source, find_submissions, read, reason
+from .iterations import Iteration, find_iterations
+from .lines import TooLong, within
+from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules, overall
 
 __all__ = ["FOURTH", "Grade", "Judged", "NOT_SHOWN", "Rules", "grade", "load_rules"]
+SECONDS = 60.0  # that one submission may take
 
 
 @dataclass(frozen=True)
@@ -28,35 +31,38 @@ class Judged:
     """One iteration and the verdict on it, rule by rule."""
 
     iteration: Iteration
-    verdicts: list[Verdict]
+    verdicts: list[Judgement]
 
     @property
     def outcome(self) -> str:
         return overall(self.verdicts)
 
     @property
-    def accuracy(self) -> float:
-        """The last in percent, for putting iterations in order."""
-        training = self.iteration.training
-        shown = (training.accuracies or training.after) if training else []
-        return shown[-1].percent if shown else 0.0
-
-    @property
     def rank(self) -> tuple:
-        """Better first: the outcome, rules that pass, accuracy, fewer parameters."""
+        """Better first: one that passes, logs before tests and texts, nearer to all rules,
+        accuracy."""
+        iteration = self.iteration
+        training = iteration.training
         outcomes = [verdict.outcome for verdict in self.verdicts]
-        parameters = self.iteration.parameters.low if self.iteration.parameters else 10**12
-        worth = {PASS: 2, NOT_SHOWN: 1, FAIL: 0}[self.outcome]
-        return (-worth, outcomes.count(FAIL), -outcomes.count(PASS), -self.accuracy, parameters)
+        points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
+        first = (self.outcome != PASS, not training.epochs, iteration.form == "text", -points)
+        results = [-accuracy.percent for accuracy in (training.accuracies or training.after)[-1:]]
+        return (*first, outcomes.count(FAIL), results, (iteration.parameters or (10**12,))[0])
 
 
 @dataclass
 class Grade:
-    """One submission: all its iterations, and why files of it were not read."""
+    """One submission: all its iterations, and why files of it were not read.
+
+    `student` and `id` are a roster's; `alike` names other submissions that have the same log.
+    """
 
     name: str
     judged: list[Judged] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    student: str = ""
+    id: str = ""
+    alike: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> Judged | None:
@@ -65,70 +71,67 @@ class Grade:
 
     @property
     def outcome(self) -> str:
-        """Of the best iteration: a submission passes where one of its iterations satisfies all rules."""
-        return self.best.outcome if self.best else NOT_SHOWN
+        """Of the best iteration: a submission passes where one of them satisfies all rules."""
+        return overall(self.best.verdicts if self.best else [])
 
 
 def grade(
     paths: list[str | Path],
     rules: Rules = FOURTH,
     each: bool = False,
-    jobs: int = 1,
-    scheduler: str | None = None,
+    only: str = "",
+    roster: str | Path | None = None,
+    mapper: Callable[[Callable, Iterable], Iterable] = map,
+    time_limit: float = SECONDS,
 ) -> list[Grade]:
-    """A grade a submission, in the order given: a path is one, or with `each` every entry of a folder or zip file.
+    """A grade a submission, in the order given, or of the roster where there is one.
 
-    `jobs` processes share the work, or the workers of the Dask cluster at the address `scheduler`, which must see the
-    same files. A submission that cannot be read has the reason in `problems`. Raises UsageError for bad paths.
+    A path is one submission, or with `each` every entry of a folder or zip file. `only` is a
+    pattern of the files that are read in each, as "session4/*"; `roster` a file of students
+    (`course.read_roster`). `mapper(function, sources)` yields what `map` does, in its order; an
+    exception in a grade's place stands for one that was lost. A submission that cannot be read,
+    or takes longer than `time_limit` seconds, has the reason in `problems`. Raises UsageError for
+    bad paths.
     """
-    sources = find_submissions(paths, each)
-    if scheduler:
-        return _on_cluster(sources, rules, scheduler)
-    if jobs == 1 or len(sources) == 1:
-        return [grade_one(source, rules) for source in sources]
-    return list(_in_processes(sources, rules, min(jobs, len(sources))))
+    if roster:
+        students = course.match(course.read_roster(Path(roster)), paths, each)
+    else:
+        students = [(course.Student(), source) for source in find_submissions(paths, each)]
+    sources = [source for _, source in students if source]
+    work = partial(grade_one, rules=rules, only=only, seconds=time_limit)
+    results, grades = iter(mapper(work, sources)), []
+    for student, source in students:
+        result = Grade(student.name or student.id, problems=["nothing was handed in"])
+        if source:
+            result = next(results)
+        if isinstance(result, BaseException):
+            result = Grade(source.name, problems=[_fault(result)])
+        result.student, result.id = student.name, student.id
+        grades.append(result)
+    course.name_alike(grades)
+    return grades
 
 
-def grade_one(source: Source, rules: Rules) -> Grade:
+def grade_one(source: Source, rules: Rules, only: str = "", seconds: float = SECONDS) -> Grade:
     """Read and judge one submission. Never raises: what went wrong is in `problems`."""
     result = Grade(source.name)
     try:
-        submission = read(source)
-        result.problems = submission.problems
-        result.judged = [Judged(iteration, judge(iteration, rules)) for iteration in find_iterations(submission)]
+        with within(seconds):
+            submission = read(source, only)
+            result.problems = submission.problems
+            for iteration in find_iterations(submission, rules.words):
+                if iteration.whole_map and rules.whole_map == "marked":
+                    flag = f"a convolution over a whole map: {iteration.whole_map[0]}"
+                    iteration.flags.insert(0, flag)
+                result.judged.append(Judged(iteration, judge(iteration, rules)))
         if not result.judged and not result.problems:
             result.problems = ["no model, table or training log was found"]
-    except Exception as error:  # a fault of this program: the other submissions go on, and this one says so
-        result.problems.append(f"could not be graded ({type(error).__name__}: {cut(clean(str(error)), 160)})")
+    except TooLong:
+        result.problems.append(f"it took longer than {seconds:g} seconds and was given up")
+    except Exception as error:  # a fault of this program: the other submissions go on
+        result.problems.append(_fault(error))
     return result
 
 
-def _in_processes(sources: list[Source], rules: Rules, jobs: int) -> Iterator[Grade]:
-    """Graded side by side; where a process is lost, what it had is tried again alone."""
-    work = partial(grade_one, rules=rules)
-    with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(work, source) for source in sources]
-        for source, future in zip(sources, futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield _alone(source, rules)
-
-
-def _alone(source: Source, rules: Rules) -> Grade:
-    try:
-        with ProcessPoolExecutor(1) as pool:
-            return pool.submit(grade_one, source, rules).result()
-    except BrokenProcessPool:
-        return Grade(source.name, problems=["the process that read it was lost (too much memory?)"])
-
-
-def _on_cluster(sources: list[Source], rules: Rules, scheduler: str) -> list[Grade]:
-    from ..batch.executor import engine
-
-    sources = [Source(source.name, str(Path(source.path).resolve()), source.inside) for source in sources]
-    with engine(scheduler=scheduler) as pool:
-        outcomes = pool.map_unordered(partial(grade_one, rules=rules), sources)
-        found = {source.name: outcome for source, outcome in outcomes}
-    lost = {name: Grade(name, problems=[f"could not be graded ({type(found.get(name)).__name__})"]) for name in found}
-    return [found[s.name] if isinstance(found[s.name], Grade) else lost[s.name] for s in sources]
+def _fault(error: BaseException) -> str:
+    return f"could not be graded ({type(error).__name__}: {reason(error)})"

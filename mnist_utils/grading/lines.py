@@ -1,18 +1,50 @@
-"""Where something was read, and text as lines that are short enough to be searched."""
+"""Text that strangers wrote: cleaned, as lines with their place, and within a limit of time.
+
+Every loop over a submission passes through here line by line, so this is where its time limit is
+kept: nothing needs to be killed, and it works alike in one process, in many and on a cluster.
+"""
 
 import re
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-from .reading import Cell, Document, cut
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 LONGEST = 2_000  # characters of a line that are searched at once
-OVERWRITTEN = re.compile(r"[\r\x08]+")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+UNPRINTABLE = re.compile(
+    "[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
+ESCAPES = re.compile(
+    r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)?|\x1b.?"
+)
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line and where it stands: document, cell (0: the document has none), execution count, part, number from 1."""
+class TooLong(Exception):
+    """A submission took longer than it may."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Inside of this, `check_time` raises TooLong once `seconds` of wall clock are over."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def check_time() -> None:
+    """Raise TooLong where the limit is over; cheap enough to be called for every line."""
+    if time.monotonic() > _deadline.get():
+        raise TooLong
+
+
+class Line(NamedTuple):
+    """A line and its place; `cell` is 0 and `count` None where there is none, `number` is from
+    1."""
 
     text: str
     document: str
@@ -20,6 +52,11 @@ class Line:
     count: int | None = None
     part: str = "output"
     number: int = 1
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """Where it stands in its document, to compare with others."""
+        return self.cell, self.number
 
     @property
     def where(self) -> str:
@@ -32,36 +69,59 @@ class Line:
         return f"{self.where}: {cut(self.text)}"
 
 
-def output_lines(document: Document, cell: Cell) -> list[Line]:
-    """What a cell printed, or a text; the pieces of a bar that wrote over itself are lines of the same number."""
-    number = 0 if cell.kind == "text" else cell.number
-    return [Line(t, document.name, number, cell.count, "output", n) for n, t in split(cell.output)]
-
-
-def source_lines(document: Document, cell: Cell) -> list[Line]:
-    """A cell's own text."""
-    number = 0 if document.form == "python" else cell.number
-    part = "text" if cell.kind == "markdown" else "source"
-    return [Line(t, document.name, number, cell.count, part, n) for n, t in split(cell.source)]
-
-
-def split(text: str) -> Iterator[tuple[int, str]]:
-    """(line number, text) of all that is not blank; what is longer than LONGEST comes in pieces, cut at a blank."""
+def lines_of(document, cell, part: str = "output", most: int = 1_000_000) -> list[Line]:
+    """The first lines of a cell's output or source that are not blank. One that is too long comes
+    in pieces, cut at a blank, and one that wrote over itself in its states, all of the same
+    number."""
+    found = []
+    cell_number = 0 if document.form in ("text", "python") else cell.number
+    text = cell.output if part == "output" else cell.source
     for number, line in enumerate(text.split("\n"), 1):
+        check_time()
+        if len(found) >= most:
+            break
+        if not line or line.isspace():
+            continue
         for piece in _drawn(line) if "\r" in line or "\x08" in line else (line,):
-            while len(piece) > LONGEST:
-                at = piece.rfind(" ", LONGEST // 2, LONGEST) + 1 or LONGEST
-                yield number, piece[:at]
-                piece = piece[at:]
-            if piece.strip():
-                yield number, piece
+            at = 0
+            while at < len(piece):
+                end = len(piece)
+                if end - at > LONGEST:
+                    end = piece.rfind(" ", at + LONGEST // 2, at + LONGEST) + 1 or at + LONGEST
+                if words := piece[at:end].strip() and piece[at:end]:
+                    place = (document.name, cell_number, cell.count, part, number)
+                    found.append(Line(words, *place))
+                at = end
+    return found
 
 
 def _drawn(line: str) -> Iterator[str]:
-    """The states of a line that wrote over itself; of those of a bar on its way only the first."""
+    """The states of a line that wrote over itself; of a bar on its way only the first."""
     on_its_way = False
-    for piece in OVERWRITTEN.split(line) if "\x08" in line else line.split("\r"):
+    for piece in re.split(r"[\r\x08]+", line):
         unfinished = "%|" in piece and "100%|" not in piece and piece.rstrip().endswith("]")
         if not (unfinished and on_its_way):
             yield piece
         on_its_way = unfinished
+
+
+def clean(text: str) -> str:
+    """Without terminal escapes, control characters and marks that turn the direction of writing.
+
+    Carriage returns and backspaces stay, with which progress bars write over themselves.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    if "\x1b" in text:
+        text = ESCAPES.sub("", text)
+    return UNPRINTABLE.sub("", text.replace("\r\n", "\n"))
+
+
+def cut(text: str, width: int = 160) -> str:
+    """On one line of at most `width` characters, none of which moves the cursor."""
+    text = " ".join(CONTROL.sub(" ", text).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def clean_name(name: str) -> str:
+    """The name of a file, or an error's message, as it can be shown."""
+    return cut(clean(name), 200)

@@ -1,184 +1,229 @@
-"""Grades for people and programs: a table in the terminal, CSV, JSON, and an HTML page that needs no network.
+"""Grades for people and programs: a terminal's table, CSV, JSON, and an HTML page without network.
 
     print(terminal_table(grades))
-    write_html(Path("grades.html"), grades, rules)
+    write_text(Path("grades.html"), to_html(grades, rules))
 
-All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is given no formula, a terminal no escapes.
+All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is given no formula, a
+terminal no escapes.
 """
 
+import base64
 import csv
 import dataclasses
+import hashlib
 import io
 import json
+import re
 from fractions import Fraction
 
 from ..assignment import FAIL, PASS
-from ..templating import STYLE, fill
-from . import Grade, Judged
-from .logs import Accuracy
-from .reading import cut
-from .rules import LAST, NOT_SHOWN, Rules
+from ..errors import UsageError
+from ..records import write_text
+from ..templating import STYLE, TEMPLATES, fill
+from . import course
+from .facts import Accuracy
+from .iterations import LAYERS
+from .lines import Line, cut
+from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
 COLUMNS = (
-    "submission outcome iteration parameters parameters_from last best best_epoch last_five epochs at_target "
-    "fully_connected batch_normalization dropout global_average_pooling batch_size iterations verdicts flags problems"
+    "student id submission outcome points missed last best best_epoch parameters parameters_from "
+    "epochs fully_connected whole_map last_five at_target batch_normalization dropout "
+    "global_average_pooling batch_size iterations trainings flags alike said problems iteration "
+    "verdicts"
 ).split()
 
 
-def terminal_table(grades: list[Grade]) -> str:
-    """One row a submission, then a line for what could not be read; fits 120 columns where names are short."""
-    head = ("submission", "outcome", "last", "best", "parameters", "epochs", "fully connected", "flags")
-    rows = [head, *(_terminal_row(grade) for grade in grades)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    lines += [f"{grade.name}: {problem}" for grade in grades for problem in grade.problems]
-    counts = {outcome: sum(grade.outcome == outcome for grade in grades) for outcome in (PASS, FAIL, NOT_SHOWN)}
-    return "\n".join([*lines, ", ".join(f"{count} {outcome}" for outcome, count in counts.items())])
+def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
+    """One submission in words, by COLUMNS, from its best iteration; "" where something is not
+    shown."""
+    row = dict.fromkeys(COLUMNS, "")
+    row |= {"student": grade.student, "id": grade.id, "submission": grade.name}
+    row |= {"outcome": grade.outcome, "missed": missed(grade)}
+    row["problems"] = "; ".join(grade.problems)
+    row |= {"alike": ", ".join(grade.alike), "trainings": str(len(grade.judged) or "")}
+    if points is not None:
+        row["points"] = course.total(grade, points)
+    if not grade.best:
+        return row
+    iteration = grade.best.iteration
+    training = iteration.training
+    row |= {kind.replace(" ", "_"): "yes" for kind in LAYERS if kind in iteration.layers}
+    row |= {"iteration": iteration.name, "parameters": str(iteration.parameters or "")}
+    row |= {"parameters_from": iteration.parameters_from, "flags": "; ".join(iteration.flags)}
+    row |= {"batch_size": str(iteration.batch_size or ""), "last": percent(iteration.result)}
+    row |= {"iterations": str(iteration.iterations or ""), "said": said(grade)}
+    row["whole_map"] = str(sum(found.shown for found in iteration.whole_map) or "")
+    shown = sum(layer.shown for layer in iteration.fully_connected)
+    unsure = iteration.fully_connected or not iteration.layers_from
+    row["fully_connected"] = str(shown or ("?" if unsure else "none"))
+    verdicts = grade.best.verdicts
+    row["verdicts"] = "; ".join(f"{v.outcome}: {v.rule}: {v.evidence}" for v in verdicts)
+    row |= {"best": percent(training.best), "best_epoch": str(training.best_epoch or "")}
+    row |= {"epochs": str(training.epochs or "")}
+    row["last_five"] = " ".join(map(percent, training.accuracies[-LAST:]))
+    target = float(100 * rules.target) - 1e-6
+    pairs = zip(training.numbers, training.accuracies)
+    row["at_target"] = " ".join(str(n) for n, a in pairs if a.percent >= target)
+    return row
 
 
-def _terminal_row(grade: Grade) -> tuple[str, ...]:
-    facts = _facts(grade, grade.best)
-    best = f"{facts['best']} (epoch {facts['best_epoch']})" if facts["best"] else "-"
-    said = ", said" if facts["parameters_from"] == "text" else ""
-    shown = [facts["last"], best, facts["parameters"] + said, facts["epochs"], facts["fully_connected"]]
-    flags = len(grade.best.iteration.flags) if grade.best else 0
-    return (cut(grade.name, 40), grade.outcome, *(str(value) or "-" for value in shown), str(flags or "-"))
+def missed(grade) -> str:
+    """Which rules were not passed, and by how much."""
+    if not grade.best:
+        return "; ".join(grade.problems[:1])
+    return "; ".join(verdict.missed for verdict in grade.best.verdicts if verdict.missed)
 
 
-def evidence(grade: Grade) -> str:
+def said(grade) -> str:
+    """What the texts of a submission say was reached, beside what its log shows."""
+    if not grade.best:
+        return ""
+    iteration = grade.best.iteration
+    claims = [f"{c} ({c.line.where})" for c in iteration.claims if c.percent >= 90][:3]
+    best = percent(iteration.training.best) or "no accuracy"
+    told = f"said: {', '.join(claims)}; the log shows {best} at best"
+    return told if claims else ""
+
+
+def percent(accuracy: Accuracy | None) -> str:
+    return str(accuracy).partition(" ")[0] if accuracy else ""
+
+
+def count_outcomes(grades: list) -> dict[str, int]:
+    outcomes = [grade.outcome for grade in grades]
+    return {outcome: outcomes.count(outcome) for outcome in (PASS, FAIL, NOT_SHOWN)}
+
+
+def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = None) -> str:
+    """One row a submission, then a line for what could not be read or has another's log."""
+    head = ["submission", "outcome", "last", "best", "parameters", "epochs", "fully connected"]
+    rows = [[*head, "flags", *["points"] * (points is not None), "missed"]]
+    notes = []
+    for grade in grades:
+        row = facts(grade, rules, points)
+        best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
+        only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
+        flags = len(grade.best.iteration.flags) if grade.best else 0
+        name = f"{row['student']} ({grade.name})" if row["student"] else grade.name
+        shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
+        shown += [row["epochs"], row["fully_connected"], str(flags or "")]
+        shown += [row["points"]] * (points is not None) + [row["missed"]]
+        rows.append([value or "-" for value in shown])
+        notes += [f"{grade.name}: {problem}" for problem in grade.problems]
+        notes += [f"{grade.name}: the same log as {row['alike']}"] * bool(grade.alike)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    counts = [f"{count} {outcome}" for outcome, count in count_outcomes(grades).items()]
+    return "\n".join([*lines, *notes, ", ".join(counts)])
+
+
+def evidence(grade) -> str:
     """Everything about one submission, as lines: each iteration, its verdicts and flags."""
-    lines = [f"{grade.name}: {grade.outcome}", *(f"  not read: {problem}" for problem in grade.problems)]
-    for judged in sorted(grade.judged, key=lambda j: j.rank):
-        chosen = " (counts)" if judged is grade.best and len(grade.judged) > 1 else ""
+    lines = [f"{grade.name}: {grade.outcome}", *(f"  not read: {p}" for p in grade.problems)]
+    lines += [f"  the same log as {', '.join(grade.alike)}"] * bool(grade.alike)
+    lines += [f"  {said(grade)}"] * bool(said(grade))
+    for judged in sorted(grade.judged, key=lambda judged: judged.rank):
+        chosen = " (counts)" * (judged is grade.best and len(grade.judged) > 1)
         lines.append(f"  {judged.iteration.name}{chosen}: {judged.outcome}")
         lines += [f"    {verdict}" for verdict in judged.verdicts]
         lines += [f"    {'LOOK':<10}  {flag}" for flag in judged.iteration.flags]
     return "\n".join(lines)
 
 
-def _facts(grade: Grade, judged: Judged | None, target: float = 100.0) -> dict:
-    """One row, in the order of COLUMNS; "" where something is not shown."""
-    row = dict.fromkeys(COLUMNS, "") | dict(
-        submission=grade.name, outcome=grade.outcome, problems="; ".join(grade.problems)
-    )
-    if judged is None:
-        return row
-    iteration, training = judged.iteration, judged.iteration.training
-    row |= dict(iteration=iteration.name, outcome=judged.outcome, parameters_from=iteration.parameters_from)
-    row |= dict(parameters=str(iteration.parameters or ""), fully_connected=_fully_connected(judged))
-    row |= {kind.replace(" ", "_"): "yes" if kind in iteration.layers else "" for kind in _KINDS}
-    row |= dict(batch_size=iteration.batch_size or "", iterations=iteration.iterations or "")
-    row |= dict(flags="; ".join(iteration.flags))
-    row |= dict(verdicts="; ".join(f"{v.outcome}: {v.rule}: {v.evidence}" for v in judged.verdicts))
-    if training:
-        last = training.last or (training.after[-1] if training.after else None)
-        row |= dict(last=_percent(last), best=_percent(training.best), best_epoch=training.best_epoch or "")
-        row |= dict(last_five=" ".join(map(_percent, training.accuracies[-LAST:])), epochs=training.epochs or "")
-        row |= dict(at_target=_at_target(training, target))
-    return row
+def write(files: dict[str, Path | None], grades: list, rules: Rules, points: dict | None) -> None:
+    """Write the files that are given, by kind: csv, json, html, canvas, moodle. Raises UsageError."""
+    writers = {
+        "csv": lambda: to_csv(grades, rules, points),
+        "json": lambda: to_json(grades, rules),
+        "html": lambda: to_html(grades, rules, points),
+        "canvas": lambda: _to_import("canvas", grades, rules, points),
+        "moodle": lambda: _to_import("moodle", grades, rules, points),
+    }
+    for kind, path in files.items():
+        try:
+            if path:
+                write_text(path, writers[kind]())
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})") from error
 
 
-_KINDS = ("batch normalization", "dropout", "global average pooling")
+def _to_import(form: str, grades: list, rules: Rules, points: dict | None) -> str:
+    return csv_text(course.import_rows(form, grades, points or {}, missed, rules.name))
 
 
-def _fully_connected(judged: Judged) -> str:
-    found = judged.iteration.fully_connected
-    shown = sum(layer.shown for layer in found)
-    return str(shown) if shown else "?" if found or not judged.iteration.layers_from else "none"
+def to_csv(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
+    """One line a submission."""
+    return csv_text([COLUMNS, *(list(facts(grade, rules, points).values()) for grade in grades)])
 
 
-def _percent(accuracy: Accuracy | None) -> str:
-    return "" if accuracy is None else str(accuracy).partition(" ")[0]
-
-
-def _at_target(training, target: float) -> str:
-    """The epochs at or above the target, as "16 19"."""
-    return " ".join(str(n) for n, a in enumerate(training.accuracies, 1) if a.percent >= target - 1e-6)
-
-
-def to_csv(grades: list[Grade], rules: Rules) -> str:
-    """One line an iteration, the best of each submission first; text that a spreadsheet would calculate is quoted."""
+def csv_text(rows: list[list[str]]) -> str:
+    """Rows as CSV in which a spreadsheet finds no formula."""
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    for grade in grades:
-        for judged in sorted(grade.judged, key=lambda j: j.rank) or [None]:
-            table.writerow(
-                {key: _inert(value) for key, value in _facts(grade, judged, float(100 * rules.target)).items()}
-            )
+    csv.writer(text, lineterminator="\n").writerows([inert(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
-def _inert(value) -> str:
-    """Without the beginnings by which a spreadsheet knows a formula."""
-    text = " ".join(str(value).split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+def inert(text: str) -> str:
+    """Without the beginnings by which a spreadsheet knows a formula, also where it separates cells
+    otherwise than this file does, as at semicolons."""
+    return re.sub(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])", r"\1\2'", " ".join(text.split()))
 
 
-def to_json(grades: list[Grade], rules: Rules) -> str:
+def to_json(grades: list, rules: Rules) -> str:
     """Everything that was found, with its lines; for programs."""
-    found = [
-        dict(
-            name=grade.name,
-            outcome=grade.outcome,
-            best=grade.judged.index(grade.best) if grade.best else None,
-            problems=grade.problems,
-            iterations=[_iteration(judged) for judged in grade.judged],
-        )
-        for grade in grades
-    ]
-    return (
-        json.dumps({"rules": _plain(rules), "submissions": found}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
-
-
-def _iteration(judged: Judged) -> dict:
-    iteration, training = judged.iteration, judged.iteration.training
-    accuracies = training.accuracies if training else []
-    facts = dict(
-        document=iteration.document,
-        model=iteration.model,
-        outcome=judged.outcome,
-        verdicts=_plain(judged.verdicts),
-        parameters=iteration.parameters.low if iteration.parameters and iteration.parameters.exact else None,
-        parameters_shown=str(iteration.parameters) if iteration.parameters else None,
-        parameters_from=iteration.parameters_from or None,
-        parameters_line=str(iteration.parameters.line) if iteration.parameters else None,
-        fully_connected=[dict(what=f.what, line=str(f.line), shown=f.shown) for f in iteration.fully_connected],
-        layers={kind: str(found) for kind, found in iteration.layers.items()},
-        epochs=training.epochs if training else None,
-        best=_accuracy(training.best) if training else None,
-        best_epoch=training.best_epoch or None if training else None,
-        last=_accuracy(training.last or (training.after or [None])[-1]) if training else None,
-        accuracies=[_accuracy(accuracy) for accuracy in accuracies],
-        images=training.images if training and accuracies else None,
-        tested_again=[_accuracy(accuracy) for accuracy in training.after] if training else [],
-        training_accuracies=[round(accuracy.percent, 4) for accuracy in training.train] if training else [],
-        batch_size=iteration.batch_size,
-        iterations=iteration.iterations,
-        flags=iteration.flags,
-    )
-    return facts
-
-
-def _accuracy(accuracy: Accuracy | None) -> dict | None:
-    if accuracy is None:
-        return None
-    counts = dict(correct=accuracy.correct, total=accuracy.total) if accuracy.total else {}
-    return dict(percent=round(accuracy.percent, 4), **counts, where=accuracy.line.where, text=cut(accuracy.line.text))
+    found = []
+    for grade in grades:
+        row = {name: _plain(value) for name, value in vars(grade).items() if name != "judged"}
+        row |= {"outcome": grade.outcome, "best": None, "iterations": []}
+        row["best"] = grade.judged.index(grade.best) if grade.best else None
+        for judged in grade.judged:
+            iteration = judged.iteration
+            training = iteration.training
+            one = {name: _plain(value) for name, value in vars(iteration).items()}
+            one |= _plain(training)
+            count = iteration.parameters
+            one |= {"outcome": judged.outcome, "verdicts": _plain(judged.verdicts)}
+            one |= {"last": _plain(iteration.result), "flags": iteration.flags}
+            one |= {"parameters": count.low if count and count.low == count.high else None}
+            one |= {"parameters_shown": str(count or ""), "iterations": iteration.iterations}
+            one |= {"best": _plain(training.best), "best_epoch": training.best_epoch or None}
+            one |= {"epochs": training.epochs or None}
+            row["iterations"].append(one)
+        found.append(row)
+    whole = {"rules": _plain(rules), "submissions": found}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(value):
+    """A value as JSON has it; a line becomes its place and its text."""
+    if isinstance(value, Line):
+        return str(value)
+    if isinstance(value, Accuracy):
+        counts = {"correct": value.correct, "total": value.total} if value.total else {}
+        place = {"where": value.line.where, "text": cut(value.line.text)}
+        return {"percent": round(value.percent, 4), **counts, **place}
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: _plain(part) for name, part in vars(value).items()}
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(part) for part in value]
     return float(value) if isinstance(value, Fraction) else value
 
 
-def to_html(grades: list[Grade], rules: Rules) -> str:
-    """The page: a row a submission, and below it the evidence, folded away."""
-    counts = {outcome: sum(grade.outcome == outcome for grade in grades) for outcome in (PASS, FAIL, NOT_SHOWN)}
-    shown = dict(grades=grades, rules=rules, css=STYLE.read_text(encoding="utf-8"), counts=counts)
-    return fill("grades/grades.html.j2", facts=_facts, percent=_percent, cut=cut, **shown)
+def to_html(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
+    """The page: a line a submission to be sorted and filtered, the evidence folded below it.
+
+    Its one script is known to the page's security policy by its hash, so that no other one runs.
+    """
+    script = (TEMPLATES / "grades/grades.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rows = [(grade, facts(grade, rules, points)) for grade in grades]
+    shown = {"rows": rows, "rules": rules, "css": STYLE.read_text(encoding="utf-8")}
+    shown |= {"script": script, "digest": digest, "points": points}
+    shown["counts"] = count_outcomes(grades)
+    return fill("grades/grades.html.j2", percent=percent, cut=cut, **shown)

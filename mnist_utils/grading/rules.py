@@ -1,7 +1,7 @@
-"""Rules as data, and the verdict on what was found: pass, fail, or not shown, each with its evidence.
+"""Rules as data, and the verdict on an iteration: pass, fail or not shown, each with its evidence.
 
-rules = load_rules("4")                     # the course's fourth assignment; "5", or a TOML file
-verdicts = judge(iteration, rules)
+    rules = load_rules("4")                 # the course's fourth assignment; "5", or a TOML file
+    verdicts = judge(iteration, rules)
 """
 
 import tomllib
@@ -11,212 +11,250 @@ from pathlib import Path
 
 from ..assignment import FAIL, PASS, Assignment, Verdict
 from ..errors import UsageError
-from .finding import Iteration
-from .logs import Accuracy
-from .reading import clean_name
+from .facts import Accuracy
+from .iterations import LAYERS, Iteration
+from .lines import clean_name
+from .trainings import Training
+from .words import ROLES
 
 NOT_SHOWN = "not shown"
-COUNTS = ("last", "best", "last_five")
 LAST = 5  # epochs that are "the last ones"
-KINDS = ("batch normalization", "dropout", "global average pooling")
+COUNTS = {"last": "at the last epoch", "best": "at the best epoch"}
+COUNTS["last_five"] = f"in each of the last {LAST} epochs"
+WHOLE_MAP = ("allowed", "marked", "fully connected")
 
 
 @dataclass(frozen=True)
 class Rules(Assignment):
     """An assignment as a grader holds a submission to it.
 
-    `counts` says which epoch is held to the target: "last", "best" or "last_five" (each of the last five).
-    `fully_connected` allows such layers; `marked` is a number of parameters under which a submission is marked;
-    `required` names layers that must be there.
+    `counts` says which epoch is held to the target: "last", "best" or "last_five" (each of them).
+    `fully_connected` allows such layers. `whole_map` says what a convolution over its whole map
+    is: "allowed", "marked" (it passes, and a flag names it) or "fully connected". `marked` is a
+    number of parameters under which a submission is marked, `required` names layers that must be
+    there, `words` are more words of a log as pairs of a role and words (see `words`).
     """
 
     name: str = "the fourth assignment"
     counts: str = "last"
     fully_connected: bool = False
+    whole_map: str = "marked"
     marked: int = 0
     required: tuple[str, ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement(Verdict):
+    """A verdict with the rule's short name, and by how much the rule was missed."""
+
+    key: str = ""
+    missed: str = ""
 
 
 FOURTH = Rules()
-FIFTH = Rules(name="the fifth assignment", parameters=10_000, epochs=16, counts="last_five", marked=8_000)
+FIFTH = Rules(
+    name="the fifth assignment", parameters=10_000, epochs=16, counts="last_five", marked=8_000
+)
 BUILT_IN = {"4": FOURTH, "5": FIFTH}
 
 
 def load_rules(name: str) -> Rules:
     """The fourth or fifth assignment ("4", "5"), or those of a TOML file. Raises UsageError.
 
-    Such a file has any of name, target (percent), parameters (fewer than), epochs (fewer than), counts,
-    fully_connected, marked, required and validation_images; what it leaves out is as in the fourth assignment.
+    Such a file has any of the fields of Rules and of Assignment, the target in percent; what it
+    leaves out is as in the fourth assignment.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
     path = Path(name)
+    shown = clean_name(name)
     if path.suffix != ".toml":
-        raise UsageError(f"rules are 4, 5 or a TOML file, got {clean_name(name)!r}")
+        raise UsageError(f"rules are 4, 5 or a TOML file, got {shown!r}")
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{clean_name(name)} cannot be read as rules ({clean_name(str(error))})") from None
-    known = {f.name for f in fields(Rules)}
-    if unknown := sorted(facts.keys() - known):
-        raise UsageError(
-            f"{clean_name(name)}: unknown {', '.join(map(clean_name, unknown))}; there are {', '.join(sorted(known))}"
-        )
-    return Rules(**{key: _checked(key, value) for key, value in {"name": clean_name(path.stem), **facts}.items()})
+        raise UsageError(f"{shown} cannot be read as rules ({clean_name(str(error))})") from None
+    known = sorted(f.name for f in fields(Rules))
+    if unknown := [clean_name(key) for key in sorted(facts) if key not in known]:
+        raise UsageError(f"{shown}: unknown {', '.join(unknown)}; there are {', '.join(known)}")
+    for key, value in facts.items():
+        is_right, wanted = CHECKS.get(key, CHECKS["parameters"])
+        if not is_right(value):
+            raise UsageError(f"{key} must be {wanted}, got {clean_name(repr(value))[:80]}")
+    if "target" in facts:
+        facts["target"] = Fraction(str(facts["target"])) / 100
+    facts["name"] = clean_name(facts.get("name", path.stem))
+    facts["required"] = tuple(facts.get("required", ()))
+    facts["words"] = tuple((role, tuple(words)) for role, words in facts.get("words", {}).items())
+    return Rules(**facts)
 
 
-def _checked(key: str, value):
-    if key == "target":
-        is_percent = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 < value <= 100
-        return Fraction(str(value)) / 100 if is_percent else _wrong(key, "a percentage such as 99.4", value)
-    if key in ("parameters", "epochs", "marked", "validation_images"):
-        return value if type(value) is int and value >= 0 else _wrong(key, "a whole number", value)
-    if key == "counts":
-        return value if value in COUNTS else _wrong(key, f"one of {', '.join(COUNTS)}", value)
-    if key == "fully_connected":
-        return value if isinstance(value, bool) else _wrong(key, "true or false", value)
-    if key == "required":
-        is_list = isinstance(value, list) and all(kind in KINDS for kind in value)
-        return tuple(value) if is_list else _wrong(key, f"a list of {', '.join(KINDS)}", value)
-    return clean_name(value) if isinstance(value, str) else _wrong(key, "a text", value)
+def _are_words(value) -> bool:
+    """Whether it is a table of roles, each with a list of words."""
+    if not isinstance(value, dict) or not value.keys() <= set(ROLES):
+        return False
+    lists = all(isinstance(words, list) for words in value.values())
+    return lists and all(isinstance(w, str) and w.strip() for ws in value.values() for w in ws)
 
 
-def _wrong(key: str, wanted: str, value):
-    raise UsageError(f"{key} must be {wanted}, got {clean_name(repr(value))[:80]}")
+CHECKS = {  # what a rules file may say; other fields are whole numbers
+    "target": (lambda v: type(v) in (int, float) and 1 < v <= 100, "a percentage such as 99.4"),
+    "parameters": (lambda v: type(v) is int and v >= 0, "a whole number"),
+    "counts": (lambda v: v in tuple(COUNTS), f"one of {', '.join(COUNTS)}"),
+    "whole_map": (lambda v: v in WHOLE_MAP, f"one of {', '.join(WHOLE_MAP)}"),
+    "fully_connected": (lambda v: isinstance(v, bool), "true or false"),
+    "required": (
+        lambda v: isinstance(v, list) and all(kind in LAYERS for kind in v),
+        f"a list of {', '.join(LAYERS)}",
+    ),
+    "words": (_are_words, f"a table of any of {', '.join(ROLES)}, each a list of words"),
+    "name": (lambda v: isinstance(v, str), "a text"),
+}
 
 
-def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Verdict]:
-    """A verdict a rule, accuracy first. What is not shown is never passed, what is only said passes nothing."""
-    verdicts = [_accuracy(iteration, rules), _parameters(iteration, rules), _epochs(iteration, rules)]
+def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Judgement]:
+    """A verdict a rule, accuracy first. What is not shown or only said is never passed."""
+    verdicts = [judge_one(iteration, rules) for judge_one in (_accuracy, _parameters, _epochs)]
     if not rules.fully_connected:
-        verdicts.append(_fully_connected(iteration))
-    return verdicts + [_required(iteration, kind) for kind in rules.required]
+        verdicts.append(_fully_connected(iteration, rules))
+    for kind in rules.required:
+        key = kind.replace(" ", "_")
+        evidence = "neither in a table nor in the code that was read"
+        if kind in iteration.layers:
+            verdicts.append(Judgement(kind, PASS, str(iteration.layers[kind]), key))
+        else:
+            verdicts.append(Judgement(kind, NOT_SHOWN, evidence, key, f"{kind} not shown"))
+    return verdicts
 
 
-def overall(verdicts: list[Verdict]) -> str:
+def overall(verdicts: list[Judgement]) -> str:
     """ "fail" where a rule failed, else "not shown" where one is not, else "pass"."""
-    outcomes = [verdict.outcome for verdict in verdicts]
-    return FAIL if FAIL in outcomes else NOT_SHOWN if NOT_SHOWN in outcomes or not outcomes else PASS
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if FAIL in outcomes:
+        return FAIL
+    return PASS if outcomes == {PASS} else NOT_SHOWN
 
 
-def _accuracy(iteration: Iteration, rules: Rules) -> Verdict:
-    which = {
-        "last": "at the last epoch",
-        "best": "at the best epoch",
-        "last_five": f"in each of the last {LAST} epochs",
-    }
-    rule, training = f"at least {_percent(rules.target)} {which[rules.counts]}", iteration.training
-    counted = _counted(iteration, rules)
-    if not counted:
-        said = f"; said: {iteration.claims[0]} ({iteration.claims[0].line.where})" if iteration.claims else ""
-        return Verdict(rule, NOT_SHOWN, f"no accuracy of test images is logged{said}")
-    worst = min(counted, key=lambda accuracy: accuracy.percent)
-    outcomes = {_reaches(accuracy, rules.target) for accuracy in counted}
-    outcome = FAIL if FAIL in outcomes else NOT_SHOWN if NOT_SHOWN in outcomes else PASS
-    return Verdict(rule, *_with_reason(outcome, iteration, rules, _told(iteration, counted, worst, training)))
-
-
-def _with_reason(outcome: str, iteration: Iteration, rules: Rules, told: str) -> tuple[str, str]:
-    """The outcome, or "not shown" with the reason why a log cannot decide it."""
+def _accuracy(iteration: Iteration, rules: Rules) -> Judgement:
+    rule = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}"
     training = iteration.training
-    totals = {a.total for a in _counted(iteration, rules) if a.total}
+    counted = training.accuracies[-1:] or training.after[-1:]
+    if training.accuracies and rules.counts == "best":
+        counted = [training.best]
+    elif training.accuracies and rules.counts == "last_five":
+        counted = training.accuracies[-LAST:]
+    if not counted:
+        evidence = "no accuracy of test images is logged"
+        if iteration.claims:
+            evidence += f"; said: {iteration.claims[0]} ({iteration.claims[0].line.where})"
+        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
+    worst = min(counted, key=lambda accuracy: accuracy.percent)
+    # exact where counts are shown; what was rounded passes only if all it may stand for does
+    gap = float(100 * rules.target) - worst.percent
+    reasons = _undecided(training, rules, counted)
+    evidence = "; ".join([*reasons, f"{_told(training, counted, worst)} ({worst.line.where})"])
+    if reasons:
+        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
+    if gap + worst.half < 1e-6:
+        return Judgement(rule, PASS, evidence, "accuracy")
+    return Judgement(rule, FAIL, evidence, "accuracy", f"accuracy {gap:.2f} points too low")
+
+
+def _told(training: Training, counted: list[Accuracy], worst: Accuracy) -> str:
+    if not training.accuracies:
+        after = "after training" if training.epochs else "without a training that is logged"
+        return f"{worst}, measured {after}"
+    told = f"{worst} at epoch {training.epoch_of(worst)}"
+    told += f", the lowest of {len(counted)}" * (len(counted) > 1)
+    if training.best is not worst:
+        told += f"; best {training.best} at epoch {training.best_epoch}"
+    if training.last is not worst:
+        told += f"; last {training.last}"
+    return told
+
+
+def _undecided(training: Training, rules: Rules, counted: list[Accuracy]) -> list[str]:
+    """Why a log does not decide the accuracy."""
     reasons = []
+    wanted = float(100 * rules.target) - 1e-6
+    lows = [accuracy.percent - accuracy.half for accuracy in counted]
+    highs = [accuracy.percent + accuracy.half for accuracy in counted]
+    if min(lows) < wanted <= min(highs):
+        reasons.append("too rounded to tell")
     if training.images == "unnamed":
         reasons.append("not said of which images")
-    totals |= {training.validated_on} - {0}
-    if totals - {rules.validation_images}:
+    totals = {accuracy.total for accuracy in counted} | {training.validated_on}
+    if totals - {rules.validation_images, 0, None}:
         reasons.append(f"not the {rules.validation_images:,} test images")
-    if rules.counts != "best" and training.announced > training.epochs and training.first_epoch == 1:
+    unfinished = training.first_epoch == 1 and training.announced > training.epochs > 0
+    if rules.counts != "best" and unfinished:
         reasons.append(f"{training.epochs} of {training.announced} announced epochs are logged")
-    if reasons:
-        return NOT_SHOWN, f"{'; '.join(reasons)}; {told}"
-    if outcome == NOT_SHOWN:
-        return outcome, f"too rounded to tell; {told}"
-    return outcome, told
+    return reasons
 
 
-def _told(iteration: Iteration, counted: list[Accuracy], worst: Accuracy, training) -> str:
-    if not training.accuracies:
-        return f"{worst}, measured after training ({worst.line.where})"
-    place = training.epoch_of(worst)
-    lowest = "" if len(counted) == 1 else f", the lowest of {len(counted)}"
-    best = training.best
-    also = "" if worst is best else f"; best {best} at epoch {training.best_epoch}"
-    also += "" if worst is training.last else f"; last {training.last}"
-    return f"{worst} at epoch {place}{lowest}{also} ({worst.line.where})"
-
-
-def _counted(iteration: Iteration, rules: Rules) -> list[Accuracy]:
-    """The accuracies that are held to the target."""
-    training = iteration.training
-    if training is None:
-        return []
-    if not training.accuracies:  # Keras' `evaluate` after the last epoch, where no epoch was tested
-        return training.after[-1:]
-    if rules.counts == "best":
-        return [training.best]
-    return training.accuracies[-LAST:] if rules.counts == "last_five" else [training.last]
-
-
-def _reaches(accuracy: Accuracy, target: Fraction) -> str:
-    """Exact where counts are shown; what was rounded passes only if all it may stand for does."""
-    if accuracy.total:
-        return PASS if Fraction(accuracy.correct, accuracy.total) >= target else FAIL
-    wanted = float(100 * target)
-    low, high = accuracy.percent - accuracy.half, accuracy.percent + accuracy.half
-    return PASS if low >= wanted - 1e-6 else FAIL if high < wanted - 1e-6 else NOT_SHOWN
-
-
-def _percent(target: Fraction) -> str:
-    return f"{float(100 * target):g}%"
-
-
-def _parameters(iteration: Iteration, rules: Rules) -> Verdict:
-    rule, count = f"fewer than {rules.parameters:,} parameters", iteration.parameters
+def _parameters(iteration: Iteration, rules: Rules) -> Judgement:
+    rule = f"fewer than {rules.parameters:,} parameters"
+    count = iteration.parameters
     if count is None:
-        return Verdict(rule, NOT_SHOWN, "no table, print or text counts them")
-    outcome = PASS if count.high < rules.parameters else FAIL if count.low >= rules.parameters else NOT_SHOWN
-    marked = f", under the {rules.marked:,} to be marked" if rules.marked and count.high < rules.marked else ""
-    how = {"table": "", "print": "", "code": ", computed from the code", "text": ", only said"}[
-        iteration.parameters_from
-    ]
-    if iteration.parameters_from == "text" and outcome == PASS:
-        outcome = NOT_SHOWN
-    return Verdict(rule, outcome, f"{count}{how}{marked} ({count.line})")
+        evidence = "no table, print or text counts them"
+        return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
+    only_said = iteration.parameters_from in ("text", "notes")
+    evidence = f"{count}" + ", only said" * only_said
+    if count.high < rules.marked:
+        evidence += f", under the {rules.marked:,} to be marked"
+    evidence += f" ({count.line})"
+    if count.high < rules.parameters and not only_said:
+        return Judgement(rule, PASS, evidence, "parameters")
+    if count.low >= rules.parameters and iteration.parameters_from != "notes":
+        missed = f"{count.low - rules.parameters + 1:,} parameters too many"
+        return Judgement(rule, FAIL, evidence, "parameters", missed)
+    return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
 
 
-def _epochs(iteration: Iteration, rules: Rules) -> Verdict:
-    rule, training = f"fewer than {rules.epochs} epochs", iteration.training
-    if training is None or not training.epochs:
-        return Verdict(rule, NOT_SHOWN, "no epoch is logged")
-    count, reached = training.epochs, training.epochs + training.first_epoch - 1
-    if count < rules.epochs <= reached:
-        return Verdict(rule, FAIL, f"{count} are logged, numbered up to {reached} ({training.line.where})")
-    if count < rules.epochs and (training.first_epoch > 1 or any("truncated" in note for note in training.notes)):
-        return Verdict(rule, NOT_SHOWN, f"{count} epochs, but the log's beginning is not shown ({training.line.where})")
-    if count < rules.epochs <= training.announced:
-        return Verdict(rule, NOT_SHOWN, f"{count} are logged, {training.announced} announced ({training.line.where})")
-    return Verdict(rule, PASS if count < rules.epochs else FAIL, f"{count} epochs are logged ({training.line.where})")
+def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
+    rule = f"fewer than {rules.epochs} epochs"
+    training = iteration.training
+    count = training.epochs
+    reached = count + training.first_epoch - 1
+    where = f"({training.line.where})"
+    if count and reached >= rules.epochs:
+        told = f"{count} epochs are logged"
+        if reached > count:
+            told = f"{count} are logged, numbered up to {reached}"
+        missed = f"{reached - rules.epochs + 1} epochs too many"
+        return Judgement(rule, FAIL, f"{told} {where}", "epochs", missed)
+    if not count:
+        told = "no epoch is logged"
+    elif training.first_epoch > 1 or training.truncated:
+        told = f"{count} epochs, but the log's beginning is not shown {where}"
+    elif rules.epochs <= training.announced:
+        told = f"{count} are logged, {training.announced} announced {where}"
+    else:
+        return Judgement(rule, PASS, f"{count} epochs are logged {where}", "epochs")
+    return Judgement(rule, NOT_SHOWN, told, "epochs", "epochs not shown")
 
 
-def _fully_connected(iteration: Iteration) -> Verdict:
-    rule = "no fully connected layer"
-    shown = [found for found in iteration.fully_connected if found.shown]
-    suspected = [found for found in iteration.fully_connected if not found.shown]
+def _fully_connected(iteration: Iteration, rules: Rules) -> Judgement:
+    rule, key = "no fully connected layer", "fully_connected"
+    found = list(iteration.fully_connected)
+    if rules.whole_map == "fully connected":
+        found += iteration.whole_map
+    shown = [layer for layer in found if layer.shown]
+    listed = "; ".join(map(str, (shown or found or iteration.whole_map)[:4]))
     if shown:
-        return Verdict(rule, FAIL, "; ".join(map(str, shown[:4])))
-    if suspected:
-        return Verdict(rule, NOT_SHOWN, "; ".join(map(str, suspected[:4])))
-    if not iteration.layers_from:
-        return Verdict(rule, NOT_SHOWN, "no summary table, and no code of the model that was trained")
-    where = iteration.table.line.where if iteration.table else f"{iteration.document}, {iteration.model}"
-    whole = "none over a whole map" if iteration.layers_from == "table" else "none larger than 3x3"
-    count = iteration.convolutions
-    return Verdict(rule, PASS, f"{count} convolutions in the {iteration.layers_from}, {whole} ({where})")
-
-
-def _required(iteration: Iteration, kind: str) -> Verdict:
-    found = iteration.layers.get(kind)
+        missed = f"{len(shown)} fully connected layer" + "s" * (len(shown) > 1)
+        return Judgement(rule, FAIL, listed, key, missed)
     if found:
-        return Verdict(kind, PASS, str(found))
-    return Verdict(kind, NOT_SHOWN, "neither in a table nor in the code that was read")
+        return Judgement(rule, NOT_SHOWN, listed, key, "layers not shown")
+    if not iteration.layers_from:
+        told = "no summary table, and no code of the model that was trained"
+        return Judgement(rule, NOT_SHOWN, told, key, "layers not shown")
+    told = f"{iteration.convolutions} convolutions in the {iteration.layers_from}, "
+    if listed:
+        told += f"{rules.whole_map}: {listed}"
+    elif iteration.layers_from == "code":
+        told += f"none larger than 3x3 ({iteration.model})"
+    else:
+        told += f"none over a whole map ({iteration.table.line.where})"
+    return Judgement(rule, PASS, told, key)

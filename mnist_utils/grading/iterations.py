@@ -1,0 +1,384 @@
+"""From documents to iterations: each training with its model, its numbers and its flags.
+
+    for iteration in find_iterations(submission): iteration.parameters, iteration.training.last
+
+A flag is something that a person should look at; it decides nothing.
+"""
+
+import re
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import NamedTuple
+
+from .facts import Accuracy
+from .lines import Line, check_time, cut, lines_of
+from .source import CellCode, Model, read_code
+from .tables import PASTED, Count, Table, find_counts, find_tables
+from .trainings import Training, find_trainings
+from .words import Words, read_words
+
+IMAGES, TEST_IMAGES = 60_000, 10_000  # of MNIST
+COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
+IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
+COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
+MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
+MAX_PLACED = 2_000  # tables or counts of one document
+EMPTY = Training("", Line("", ""))
+LAYERS = ("batch normalization", "dropout", "global average pooling")
+
+
+class Found(NamedTuple):
+    """Something and the line that shows it; `shown` is False where it is only a suspicion."""
+
+    what: str
+    line: Line
+    shown: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.line})"
+
+
+@dataclass
+class Iteration:
+    """One training and the model that belongs to it, or a model whose training is not shown.
+
+    `parameters_from` is "table", "print", "text" (only said) or "notes" (said in a notebook);
+    `layers_from` what the layers were read from: "table", "code" or nothing. `whole_map` are
+    convolutions over a whole map, which a rule may take for fully connected layers.
+    """
+
+    document: str
+    form: str
+    line: Line
+    training: Training
+    table: Table
+    model: str = ""
+    parameters: Count | None = None
+    parameters_from: str = ""
+    layers_from: str = ""
+    convolutions: int = 0
+    fully_connected: list[Found] = field(default_factory=list)
+    whole_map: list[Found] = field(default_factory=list)
+    layers: dict[str, Found] = field(default_factory=dict)  # by LAYERS
+    batch_size: int | None = None
+    iterations: int | None = None
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        place = ""
+        if self.line.cell:
+            place = f"cell {self.line.cell}"
+        elif self.line.text:
+            place = f"line {self.line.number}"
+        return ", ".join(part for part in (self.document, place, self.model) if part)
+
+    @property
+    def claims(self) -> list[Accuracy]:
+        return self.training.claims
+
+    @property
+    def result(self) -> Accuracy | None:
+        """The last epoch's accuracy, or what was measured where no epoch was tested."""
+        return ([None] + (self.training.accuracies or self.training.after))[-1]
+
+    @property
+    def series(self) -> tuple[float, ...]:
+        """The accuracy of each epoch in percent, by which equal logs are known."""
+        return tuple(round(accuracy.percent, 4) for accuracy in self.training.accuracies)
+
+
+def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
+    """Every training of a submission, or its models where none is shown.
+
+    Documents come notebooks first: what a README repeats of a notebook is named there once.
+    """
+    words = read_words(more_words)
+    helpers = [document for document in submission.documents if document.form == "python"]
+    kept: list[Iteration] = []
+    known: dict[tuple, Iteration] = {}
+    for document in submission.documents:
+        found = []
+        if document.form != "python":
+            found = _Reading(document, helpers, words).iterations()
+        for iteration in found:
+            check_time()
+            twin = known.get(iteration.series[1:] and iteration.series)
+            if twin and twin.document != iteration.document and _same_count(twin, iteration):
+                twin.flags.append(f"the same log stands in {iteration.document}")
+                twin.training.claims += iteration.claims
+            else:
+                known.setdefault(iteration.series, iteration)
+                kept.append(iteration)
+    trained = {one.document for one in kept if one.training.epochs}
+    if not trained:
+        return kept
+    shown = [i for i in kept if i.training.epochs or (i.table.rows and i.document not in trained)]
+    for one in kept:
+        if one.form == "text" and not one.training.epochs:
+            shown[0].training.claims += one.claims
+    return shown
+
+
+def _same_count(*iterations: Iteration) -> bool:
+    return len({one.parameters.low for one in iterations if one.parameters}) < 2
+
+
+class _Placed(NamedTuple):
+    """A table or count at a place of a document, and the model it is known to belong to."""
+
+    what: Table | Count
+    model: Model | None = None
+
+    @property
+    def at(self) -> tuple[int, int]:
+        return self.what.line.at
+
+
+class _Reading:
+    """One document, and what of it belongs together."""
+
+    def __init__(self, document, helpers: list, words: Words):
+        self.document = document
+        self.code = read_code(document, helpers)
+        self.lines: dict[int, list[Line]] = {}
+        self.left = MAX_LINES
+        self.tables: list[_Placed] = []
+        self.prints: list[_Placed] = []
+        self.said: list[_Placed] = []
+        for cell in document.cells:
+            self._read(cell, words)
+        self.trainings = find_trainings(document, self.lines, self.code, words)
+        self.flags = _cell_flags(document)
+        if self.left <= 0:
+            self.flags.append(f"only the first {MAX_LINES:,} lines of {document.name} were read")
+        for things in (self.tables, self.prints, self.said):
+            del things[MAX_PLACED:]
+
+    def _read(self, cell, words: Words) -> None:
+        """Find the tables and counts of a cell, and the model of each."""
+        if cell.kind == "markdown":
+            lines = lines_of(self.document, cell, "source")
+            self.said += map(_Placed, find_counts(lines, words))
+            return
+        lines = lines_of(self.document, cell, most=self.left)
+        self.lines[cell.number] = lines
+        self.left -= len(lines)
+        code = self.code.cells.get(cell.number, CellCode([], [], []))
+        in_tables = set()
+        for table, model in zip_longest(find_tables(lines, words), code.summarised):
+            if table:
+                self.tables.append(_Placed(table, model))
+                total = (table.total or table).line.number
+                in_tables |= {table.line.number, *range(total, total + 4)}
+        counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
+        counts = [count for count in counts if count.line.number not in in_tables]
+        # as many counts as models in a cell belong to them in their order
+        models = code.made or code.used
+        if len(models) == 1:
+            models = models * len(counts)
+        elif len(models) != len(counts):
+            models = [None] * len(counts)
+        for count, model in zip(counts, models):
+            only_said = self.document.prose and not PASTED.fullmatch(count.line.text[:80])
+            (self.said if only_said else self.prints).append(_Placed(count, model))
+
+    def iterations(self) -> list[Iteration]:
+        if self.trainings:
+            return [self._trained(index) for index in range(len(self.trainings))]
+        if self.tables:
+            return [self._iteration(EMPTY, placed, placed.model) for placed in self.tables]
+        if not (self.prints or self.said or self.code.models):
+            return []
+        model = next(iter(self.code.models.values())) if len(self.code.models) == 1 else None
+        return [self._iteration(EMPTY, None, model, self.prints[-1:], self.said[-1:])]
+
+    def _trained(self, index: int) -> Iteration:
+        training = self.trainings[index]
+        first, last = training.cells
+        cells = [code for number, code in self.code.cells.items() if first <= number <= last]
+        # the only model that its cells make or use, or the last one made before
+        made = list(dict.fromkeys(model for code in cells for model in code.made))
+        used = list(dict.fromkeys(model for code in cells for model in code.used))
+        model = None
+        if len(made) == 1 or len(used) == 1:
+            model = made[0] if len(made) == 1 else used[0]
+        elif cells and not made and not used:
+            model = self.code.last_made.get(first)
+        table = self._belonging(self.tables, index, model)
+        model = model or (table and table.model)
+        prints = self._belonging(self.prints, index, model)
+        said = self._belonging(self.said, index, None)
+        iteration = self._iteration(training, table, model, [prints], [said])
+        sizes = sorted(self.code.batch_sizes)
+        counted = {n: c for n, c in training.iterations.items() if n < TEST_IMAGES}
+        if counted:
+            count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+            fitting = [size for size in sizes or COMMON_BATCHES if _fits(count, size, IMAGES)]
+            if sizes and not fitting:
+                fitting = [size for size in sizes if _fits(count, size, TEST_IMAGES)]
+            sizes = fitting if sizes else fitting[:1]
+        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
+        flags = [*training.notes, *_log_flags(iteration, self.code.batch_sizes), *self.flags]
+        iteration.flags = list(dict.fromkeys(flags))
+        return iteration
+
+    def _belonging(self, things: list[_Placed], index: int, model: Model | None) -> _Placed | None:
+        """The table or count of a training: of its model where that is known, else the one nearest
+        above; where they come after the trainings, below."""
+        named = [thing for thing in things if model and thing.model is model]
+        things = named or [thing for thing in things if not (model and thing.model)]
+        trainings = self.trainings
+        start = trainings[index].line.at
+        begin = trainings[index - 1].end if index else (-1, -1)
+        is_last = index + 1 == len(trainings)
+        before = [thing for thing in things if thing.at < start]
+        above = [thing for thing in before if thing.at > begin]
+        below = [thing for thing in things if thing.at >= start]
+        if not is_last:
+            below = [thing for thing in below if thing.at < trainings[index + 1].line.at]
+        all_after = things and things[0].at >= trainings[0].line.at
+        if below and all_after and things[-1].at > trainings[-1].line.at:
+            return below[0]
+        if above or (below and is_last):
+            return above[-1] if above else below[0]
+        alone = named or self.document.form != "text" or len(things) == 1
+        return before[-1] if before and alone else None
+
+    def _iteration(self, training, table, model, prints=(), said=()) -> Iteration:
+        """A training with its table, its model and what counts its parameters."""
+        shown = table.what if table else Table(Line("", self.document.name))
+        line = training.line if training is not EMPTY else shown.line
+        iteration = Iteration(self.document.name, self.document.form, line, training, shown)
+        if training is EMPTY:
+            iteration.training = Training("", line)
+            iteration.flags += self.flags
+        counted = shown.total
+        if shown.sum and not counted:
+            counted = Count(shown.sum, shown.sum, shown.line)
+        of_text = "text" if self.document.form == "text" else "notes"
+        found = [(counted, "table"), *((one and one.what, "print") for one in prints)]
+        for count, origin in [*found, *((one and one.what, of_text) for one in said)]:
+            if count and not iteration.parameters:
+                iteration.parameters = count
+                iteration.parameters_from = origin
+        _read_table(iteration)
+        if model:
+            _read_model(iteration, model)
+        if not iteration.fully_connected and not (iteration.layers_from and model):
+            for line in self.code.unparsed[:3]:
+                found = Found("in code that does not parse", line, shown=False)
+                iteration.fully_connected.append(found)
+        return iteration
+
+
+def _read_table(iteration: Iteration) -> None:
+    table = iteration.table
+    iteration.convolutions = len(table.of("convolution"))
+    for row in table.of("fully connected"):
+        what = f"{row.name}, {row.parameters:,} parameters"
+        iteration.fully_connected.append(Found(what, row.line))
+    for row, before in table.whole_map():
+        size = f"{before.shape[1]}x{before.shape[2]}"
+        what = f"{row.name}, a convolution over its whole {size} map"
+        iteration.whole_map.append(Found(what, row.line))
+    for kind in LAYERS[:2]:
+        if rows := table.of(kind):
+            iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
+    if row := table.pool():
+        iteration.layers[LAYERS[2]] = Found(row.name, row.line)
+    if iteration.convolutions or iteration.fully_connected:
+        iteration.layers_from = "table"
+
+
+def _read_model(iteration: Iteration, model: Model) -> None:
+    """What the code says of the layers, where a table does not; it does not say how large maps
+    are."""
+    iteration.model = model.name
+    in_table = bool(iteration.fully_connected)
+    has_table = bool(iteration.table.rows)
+    for layer in model.layers:
+        if layer.kind == "fully connected" and layer.attribute == "functional":
+            found = Found("a functional linear layer in the code", layer.line)
+            iteration.fully_connected.append(found)
+        elif layer.kind == "fully connected" and not in_table:
+            what = f"{cut(layer.line.text, 80)} in the code of {model.name}"
+            what += ", not in the table" * has_table
+            iteration.fully_connected.append(Found(what, layer.line, shown=not has_table))
+        elif layer.kind in LAYERS and layer.kind not in iteration.layers:
+            iteration.layers[layer.kind] = Found(f"{layer.kind} in the code", layer.line)
+    if not iteration.layers_from:
+        convolutions = model.of("convolution")
+        iteration.convolutions = len(convolutions)
+        iteration.layers_from = "code" * bool(convolutions and model.known)
+        for layer in convolutions:
+            if layer.kernel is None or layer.kernel > 3:
+                what = f"{cut(layer.line.text, 80)} may cover its whole map"
+                iteration.whole_map.append(Found(what, layer.line, shown=False))
+
+
+def _fits(iterations: int, batch: int, images: int) -> bool:
+    """Whether so many batches are one pass, with the last incomplete one or without it."""
+    return iterations in (-(-images // batch), images // batch)
+
+
+def _cell_flags(document) -> list[str]:
+    """How a notebook was executed: out of order, in part, or with errors."""
+    cells = [cell for cell in document.cells if cell.kind == "code" and cell.source.strip()]
+    if not cells:
+        return []
+    if not any(cell.output or cell.count or cell.error for cell in cells):
+        return ["the notebook was never executed, or its outputs were removed"]
+    flags = []
+    counts = [cell.count for cell in cells if cell.count]
+    falls = [f"[{b}] stands after [{a}]" for a, b in zip(counts, counts[1:]) if b <= a]
+    if falls:
+        flags.append("cells were not run in their order: " + ", ".join(falls[:4]))
+    uncounted = [cell for cell in cells if cell.count is None and counts]
+    stale = [str(cell.number) for cell in uncounted if cell.output]
+    code = re.compile(r"^\s*[^#\s]", re.M)
+    idle = [str(c.number) for c in uncounted if not c.output and code.search(c.source)]
+    if idle and len(counts) > len(idle):
+        flags.append(f"never run: cell {', '.join(idle[:6])}")
+    if stale and len(counts) >= len(stale):
+        flags.append(f"outputs without an execution count: cell {', '.join(stale[:6])}")
+    for cell in cells:
+        if cell.error:
+            flags.append(f"cell {cell.number} ended with an error: {cut(cell.error, 120)}")
+        elif "Traceback (most recent call last)" in cell.output:
+            flags.append(f"cell {cell.number} shows a Python traceback")
+    return flags[:12]
+
+
+def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
+    """What the log itself says of its images, its epochs and what came after."""
+    flags = []
+    training = iteration.training
+    last = training.last
+    best = training.best
+    if best and best.percent > IMPLAUSIBLE:
+        flags.append(f"{best} is more than is plausible for one small network ({best.line.where})")
+    for again in training.after:
+        if last and abs(again.percent - last.percent) > 0.005 + again.half + last.half:
+            flags.append(f"tested again: {again}, not the last epoch's {last} ({again.line})")
+    if training.first_epoch > 1:
+        flags.append(f"the log begins at epoch {training.first_epoch}")
+    elif training.announced > max(training.epochs, 1):
+        flags.append(f"{training.announced} epochs were announced, {training.epochs} are logged")
+    if training.images == "unnamed":
+        flags.append(f"the accuracy does not say of which images it is ({training.line})")
+    totals = {a.total for a in training.accuracies} | {training.validated_on}
+    totals -= {None, 0, TEST_IMAGES}
+    if totals:
+        told = ", ".join(f"{n:,}" for n in sorted(totals))
+        flags.append(f"tested on {told} images, not on the 10,000 test images")
+    count = iteration.iterations
+    sizes = sorted(batch_sizes) or COMMON_BATCHES
+    if count and not any(_fits(count, size, IMAGES) for size in sizes):
+        whole = {70_000: "training and test images together", 10_000: "the test images"}
+        for images, what in whole.items():
+            fitting = [size for size in sizes if _fits(count, size, images)]
+            if fitting:
+                told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
+                flags.append(f"{told}: trained on {what}?")
+    return flags

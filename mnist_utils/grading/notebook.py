@@ -1,0 +1,159 @@
+"""One file as a document of cells: a notebook, its HTML, a text or a program's log, or Python.
+
+    document = read_document("a.ipynb", data)
+"""
+
+import json
+import re
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from .lines import clean, clean_name, cut
+from .markup import MAX_TAGS, html_cells, text_of
+
+MAX_MARKS = 3_000_000  # commas and brackets of one JSON file, which bound the objects it becomes
+MAX_CELLS = 2_000
+MAX_TEXT = 4 << 20  # characters of source and output in one file; those of images are not counted
+FORMS = {".ipynb": "notebook", ".html": "html", ".htm": "html", ".py": "python"}
+FORMS |= dict.fromkeys((".md", ".markdown", ".txt", ".log"), "text")
+# A line that a program logged begins with a time or a level; Markdown has headings, fences, lists.
+LOGGED = re.compile(r"\W{0,2}\d{2,4}[-/:]\d{1,2}[-/:]\d|\W{0,2}(?:INFO|DEBUG|WARNING)\b")
+MARKDOWN = re.compile(r"^ {0,3}#{1,6}\s|^ {0,3}```|^ {0,3}[*-] ", re.M)
+
+
+class Refused(Exception):
+    """Something that is not read, with the reason."""
+
+
+class Cell(NamedTuple):
+    """One cell, numbered from 1 as it stands; a text is a single cell.
+
+    `kind` is "code", "markdown" or "text"; `output` what was printed, or the whole of a text.
+    `count` is the execution count, None where there is none and 0 where Colab did not keep it.
+    """
+
+    number: int
+    kind: str
+    source: str = ""
+    output: str = ""
+    count: int | None = None
+    error: str = ""
+
+
+class Document(NamedTuple):
+    """One file: its path within the submission, its form (a value of FORMS) and its cells.
+
+    `prose` says of a text that a person wrote it, rather than a program.
+    """
+
+    name: str
+    form: str
+    cells: tuple[Cell, ...]
+    prose: bool = False
+
+
+def read_document(name: str, data: bytes) -> Document:
+    """Raises Refused, ValueError or RecursionError where the bytes are not what the name says."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in FORMS:
+        raise Refused("not a notebook, HTML, Markdown or text")
+    form = FORMS[suffix]
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = data.decode("utf-16", "replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", "replace")
+    if form in ("notebook", "html") and text.count("<") > MAX_TAGS:
+        raise Refused(f"HTML of more than {MAX_TAGS:,} tags")
+    if form == "notebook":
+        cells = _notebook_cells(text)
+    elif form == "html":
+        cells = [Cell(*parts) for parts in html_cells(text, MAX_CELLS)]
+        form = form if cells else "text"
+        cells = cells or [Cell(1, "text", "", text_of(text))]
+    elif form == "python":
+        cells = [Cell(1, "code", text)]
+    else:
+        cells = [Cell(1, "text", "", text)]
+    cells = [cell._replace(source=clean(cell.source), output=clean(cell.output)) for cell in cells]
+    if sum(len(cell.source) + len(cell.output) for cell in cells) > MAX_TEXT:
+        raise Refused(f"more than {MAX_TEXT >> 20} MiB of text, images aside")
+    prose = form == "text" and suffix != ".log" and not _is_logged(suffix, text[:200_000])
+    return Document(clean_name(name), form, tuple(cells), prose)
+
+
+def _is_logged(suffix: str, text: str) -> bool:
+    lines = text.split("\n", 2_000)[:2_000]
+    if sum(bool(LOGGED.match(line[:40])) for line in lines) > 3:
+        return True
+    return suffix == ".txt" and not MARKDOWN.search(text)
+
+
+def _notebook_cells(text: str) -> list[Cell]:
+    if sum(map(text.count, "[{,")) > MAX_MARKS:
+        raise Refused("JSON of too many parts")
+    try:
+        notebook = json.loads(text)
+    except ValueError as error:
+        raise Refused(f"not JSON ({error})") from None
+    if not isinstance(notebook, dict):
+        raise Refused("not a notebook")
+    cells = notebook.get("cells")
+    sheets = _dicts(notebook.get("worksheets"))  # as nbformat 3 has it
+    if cells is None and sheets:
+        cells = [cell for sheet in sheets for cell in _dicts(sheet.get("cells"))]
+    if not isinstance(cells, list):
+        raise Refused("not a notebook: it has no cells")
+    return [
+        _notebook_cell(number, cell)
+        for number, cell in enumerate(cells[:MAX_CELLS], 1)
+        if isinstance(cell, dict)
+    ]
+
+
+def _notebook_cell(number: int, cell: dict) -> Cell:
+    source = _text(cell.get("source", cell.get("input")))
+    if cell.get("cell_type") != "code":
+        return Cell(number, "markdown", source)
+    parts: list[str] = []
+    errors: list[str] = []
+    before = None
+    for output in _dicts(cell.get("outputs")):
+        kind = output.get("output_type")
+        stream = None
+        if kind in ("error", "pyerr"):
+            said = f"{_text(output.get('ename'))}: {_text(output.get('evalue'))}".strip(": ")
+            errors.append(said or "an error")
+            continue
+        if kind == "stream":
+            stream = output.get("name", output.get("stream"))
+        # each output has lines of its own, but a stream that was cut in pieces is whole again
+        if parts and not parts[-1].endswith("\n") and (stream is None or stream != before):
+            parts.append("\n")
+        parts.append(_text(output.get("text")) if kind == "stream" else _shown(output))
+        before = stream
+    count = cell.get("execution_count", cell.get("prompt_number"))
+    if type(count) is not int or not 0 <= count < 10**9:
+        count = None
+    error = cut(clean("; ".join(errors)), 300)
+    return Cell(number, "code", source, "".join(parts), count, error)
+
+
+def _shown(output: dict) -> str:
+    data = output.get("data") if isinstance(output.get("data"), dict) else output
+    rich = _text(data.get("text/html", data.get("html")))
+    if "<td" in rich or "<pre" in rich:
+        return text_of(rich)
+    return _text(data.get("text/plain", data.get("text"))) or _text(data.get("text/markdown"))
+
+
+def _dicts(value) -> list[dict]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def _text(value) -> str:
+    if isinstance(value, list):
+        return "".join(part for part in value if isinstance(part, str))
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,363 @@
+"""From the facts of a log to its trainings: which epochs belong together and what was measured.
+
+    for training in find_trainings(document, code, words): training.last, training.best
+
+A test is an epoch's only where an epoch was logged. What is tested once, after a training or
+without one, is kept as `after`; what repeats the numbers of an earlier training is that training.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from .facts import ACCURACIES, Accuracy, Fact, letters, read_facts
+from .lines import Line, check_time
+from .source import Code
+from .words import Words
+
+MAX_TRAININGS = 200  # of one document
+MAX_FACTS = 10_000  # of one document; 300 epochs of ten facts are 3,000
+TRAINS = re.compile(
+    r"(?<![\w.])(?:train|fit|learn|run)\w*\s*\(|\.(?:fit|backward|fit_generator|train_\w+)\s*\("
+    r"|for\s+epoch"
+)
+EVALUATES = re.compile(r"load_state_dict|load_model|load_weights|(?<!\w)test\w*\s*\(|eval\w*\s*\(")
+
+
+@dataclass
+class Training:
+    """One training as logged: an accuracy an epoch, in order, and what stands around it.
+
+    `images` is "test" or "unnamed"; `epochs` is how many the log shows, 0 where it shows none;
+    `announced` how many it says will come; `numbers` the epoch of each accuracy, from 1; `after`
+    what was measured again at the end; `claims` what the text says of a best epoch; `cells` from
+    and to.
+    """
+
+    document: str
+    line: Line
+    cells: tuple[int, int] = (0, 0)
+    end: tuple[int, int] = (0, 0)  # place of its last line
+    accuracies: list[Accuracy] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    images: str = "test"
+    epochs: int = 0
+    announced: int = 0
+    first_epoch: int = 1
+    iterations: Counter = field(default_factory=Counter)
+    test_iterations: Counter = field(default_factory=Counter)
+    train: list[Accuracy] = field(default_factory=list)
+    after: list[Accuracy] = field(default_factory=list)
+    claims: list[Accuracy] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    truncated: bool = False
+    validated_on: int = 0  # images, where Keras says so
+
+    @property
+    def last(self) -> Accuracy | None:
+        return self.accuracies[-1] if self.accuracies else None
+
+    @property
+    def best(self) -> Accuracy | None:
+        return max(self.accuracies, key=lambda a: a.percent, default=None)
+
+    @property
+    def best_epoch(self) -> int:
+        return self.epoch_of(self.best) if self.accuracies else 0
+
+    def epoch_of(self, accuracy: Accuracy) -> int:
+        """Which epoch gave it, from 1; of a log that begins later, as it is numbered there."""
+        return self.numbers[self.accuracies.index(accuracy)]
+
+
+def find_trainings(
+    document, lines: dict[int, list[Line]], code: Code, words: Words
+) -> list[Training]:
+    """The trainings that a document logs, in their order; where it logs none, what was tested
+    once, or what a text says, as one without epochs. `lines` are each cell's output."""
+    trainings: list[Training] = []
+    others: list[Training] = []
+    last_run: list[Fact] = []
+    left = MAX_FACTS
+    for cell in document.cells:
+        printed = lines.get(cell.number, [])
+        facts = read_facts(printed, words, document.prose, cell.source, left)
+        left -= len(facts)
+        for run in _runs(_numbered(facts)):
+            check_time()
+            training = _training(run, document, code)
+            if _goes_on(last_run, run, code):
+                last_run += run
+                trainings[-1] = _training(last_run, document, code)
+            elif not _is_training(training, run, document, cell):
+                is_after = trainings and document.form != "text"
+                others += [] if is_after else [training]
+                if is_after:
+                    trainings[-1].after += training.accuracies + training.after
+                    trainings[-1].claims += training.claims
+            elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
+                _take_over(training, earlier)
+            elif len(trainings) < MAX_TRAININGS:
+                trainings.append(training)
+                last_run = run
+    for training in trainings[:1] if left <= 0 else ():
+        training.notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
+    return trainings + _left_over(trainings, others, document)
+
+
+def _left_over(trainings: list[Training], others: list[Training], document) -> list[Training]:
+    """What was tested before any training, or is only said: a result where there is no training."""
+    claims = [claim for one in others for claim in one.claims]
+    after = [accuracy for one in others for accuracy in one.accuracies + one.after]
+    if document.form == "text":
+        claims = sorted(claims + after, key=lambda accuracy: accuracy.line.at)
+        after = []
+    for training in trainings:
+        training.claims += claims
+    if trainings or not (claims or after):
+        return []
+    line = (after or claims)[0].line
+    return [Training(document.name, line, (line.cell, line.cell), after=after, claims=claims)]
+
+
+def _numbered(facts: list[Fact]) -> list[Fact]:
+    """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch
+    each."""
+    single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
+    if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
+        return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
+    numbers = {id(fact): number for number, fact in enumerate(single, 1)} if single[1:] else {}
+    return [f._replace(number=numbers[id(f)], of=0) if id(f) in numbers else f for f in facts]
+
+
+def _runs(facts: list[Fact]) -> list[list[Fact]]:
+    """Facts cut where the epochs begin anew, or a text begins a new section."""
+    runs: list[list[Fact]] = [[]]
+    numbers: list[int] = []  # of this run
+    lowest = 0
+    section = False
+    for fact in facts:
+        if fact.kind == "section":
+            section = True
+            continue
+        is_epoch = fact.kind == "epoch"
+        anew = is_epoch and numbers and fact.number < numbers[-1] and fact.number <= lowest
+        goes_on = is_epoch and numbers and fact.number == numbers[-1] + 1
+        if anew or (section and not goes_on):
+            runs.append([])
+            numbers = []
+        section = False
+        runs[-1].append(fact)
+        if is_epoch:
+            lowest = min(lowest, fact.number) if numbers else fact.number
+            numbers.append(fact.number)
+    # what stands before the first accuracy or bar belongs to what follows; a heading counts nothing
+    kept: list[list[Fact]] = []
+    before: list[Fact] = []
+    for run in runs:
+        headings = sum(fact.kind == "epoch" for fact in run)
+        if headings > 1 or any(f.kind == "bar" or f.kind in ACCURACIES for f in run):
+            kept.append(before + run)
+            before = []
+        else:
+            before += [fact for fact in run if fact.kind != "epoch"]
+    return [*kept, before] if before else kept
+
+
+def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
+    """Whether a run of a later cell counts on, with no model made anew in between."""
+    numbers = [fact.number for fact in before if fact.kind == "epoch"]
+    first = next((fact.number for fact in run if fact.kind == "epoch"), None)
+    if not numbers or first != numbers[-1] + 1 or before[-1].line.cell == run[0].line.cell:
+        return False
+    between = range(before[-1].line.cell + 1, run[0].line.cell + 1)
+    return not any(code.cells[number].made for number in between if number in code.cells)
+
+
+def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
+    """Whether a run logs epochs, rather than tests something or says how a training ended."""
+    measured = bool(training.accuracies or training.train)
+    if document.prose:
+        is_whole = training.iterations and training.first_epoch < 2
+        return measured and training.epochs > (0 if is_whole else 1)
+    if not training.epochs or any(fact.kind == "epoch" for fact in run):
+        return bool(training.epochs) and (measured or bool(training.after) or training.epochs > 1)
+    if TRAINS.search(cell.source):
+        return True
+    return training.epochs > 1 and not EVALUATES.search(cell.source)
+
+
+def _training(run: list[Fact], document, code: Code) -> Training:
+    """What a run says, put together."""
+    first, last = run[0].line, run[-1].line
+    training = Training(document.name, first, (first.cell, last.cell), last.at)
+    begun: Counter = Counter()
+    for fact in run:
+        if fact.kind == "bar" and fact.form.startswith("test"):
+            training.test_iterations[fact.of] += fact.complete
+        elif fact.kind == "bar":
+            (training.iterations if fact.complete else begun)[fact.of] += 1
+        elif fact.kind == "split":
+            training.validated_on = fact.number
+        elif fact.kind == "claim":
+            training.claims.append(fact.accuracy)
+        elif fact.kind == "train":
+            training.train.append(fact.accuracy)
+        elif fact.kind == "truncated" and not training.truncated:
+            training.truncated = True
+            training.notes.append("the output is truncated, its beginning is not shown")
+    training.iterations = training.iterations or begun  # widgets show only how they begin
+    if len(training.iterations) == 2 and not training.test_iterations:
+        # bars that do not say so are of test images where longer ones stand between them
+        (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
+        if abs(n - m) <= 1 + n // 4:
+            training.test_iterations[short] = training.iterations.pop(short)
+    _choose_series(training, run, document, code)
+    _count_epochs(training, run)
+    if len(training.accuracies) == 1 < training.epochs:  # tested once, after the last epoch
+        training.after = training.accuracies + training.after
+        training.accuracies = []
+    return training
+
+
+def _choose_series(training: Training, run: list[Fact], document, code: Code) -> None:
+    """Of what was printed an epoch in several forms, the one with counts, or the most epochs."""
+    tests = [fact for fact in run if fact.kind == "test"]
+    finals = [fact for fact in run if fact.kind == "final"]
+    if not tests:
+        # images that no line names, unless the function that printed them says which
+        tests = [fact for fact in run if fact.kind == "unnamed"]
+        before = {letters(fact.line.text.lower().partition("acc")[0]) for fact in tests}
+        roles = {code.role_of(said) for said in before}
+        if roles == {"train"}:
+            training.train = [fact.accuracy for fact in tests]
+            tests = []
+        elif tests and roles != {"test"} and not len(training.train) >= len(tests) > 1:
+            training.images = "unnamed"
+    if not tests and len(finals) > 2:  # Keras' evaluate, called after each epoch
+        tests = finals
+        finals = []
+    headed = sum(fact.kind in ("epoch", "bar") for fact in run) > 1
+    series: dict[str, list[Fact]] = {}
+    for fact in tests:
+        series.setdefault(fact.form, []).append(fact)
+    for form, facts in list(series.items()):
+        # a log that was pasted into a text, rather than something that its author says
+        is_log = not facts[0].said or form.startswith("table") or (headed and len(facts) > 1)
+        if not is_log:
+            training.claims += [fact.accuracy for fact in series.pop(form)]
+    if series:
+        longest = max(map(len, series.values()))
+        chosen = max((f for f in series.values() if len(f) >= 0.8 * longest), key=_worth)
+        _take_series(training, run, chosen)
+        others = [f[0] for f in series.values() if len(f) == 1 and f is not chosen]
+        finals = [fact for fact in others if fact.line.at > chosen[-1].line.at] + finals
+    training.after += [fact.accuracy for fact in finals]
+
+
+def _worth(facts: list[Fact]) -> tuple:
+    """The 10,000 test images, then counts, "test" before "validation", more epochs and decimals."""
+    first = facts[0].accuracy
+    decimals = max(fact.accuracy.decimals for fact in facts)
+    return first.total == 10_000, bool(first.total), "test" in facts[0].form, len(facts), decimals
+
+
+def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> None:
+    """The accuracy of each epoch; what is tested again after the last one is kept as `after`.
+
+    An epoch begins with a heading, with a bar over the training images or with their accuracy.
+    Where these do not stand between the tests, as on another stream, each test is an epoch's.
+    """
+    wanted = set(map(id, chosen))
+    groups: list[tuple[int | None, list[Fact]]] = []
+    number = None
+    begins = True
+    for fact in run:
+        if id(fact) in wanted:
+            groups += [(number, [])] * begins
+            begins = False
+            groups[-1][1].append(fact)
+        elif fact.kind == "epoch":
+            begins = begins or fact.number != number
+            number = fact.number
+        elif fact.kind == "train" or (fact.kind == "bar" and fact.form in ("bar", "keras")):
+            same = number is not None and groups and groups[-1][0] == number
+            begins = begins or (fact.complete and not same)
+    if len(groups) < 0.4 * len(chosen):
+        groups = [(None, [fact]) for fact in chosen]
+    usual = Counter(len(facts) for _, facts in groups[:-1] or groups).most_common(1)[0][0]
+    if usual > 1:
+        said = f"{usual} accuracies in the same form an epoch; the last of each is taken"
+        training.notes.append(said)
+    decimals = max(fact.accuracy.decimals for fact in chosen)
+    zero = any(fact.kind == "epoch" and fact.number == 0 for fact in run)
+    for index, (number, facts) in enumerate(groups, 1):
+        accuracy = facts[min(usual, len(facts)) - 1].accuracy
+        if not accuracy.total:  # 99.4 among 99.37 and 99.42 was printed without its last zero
+            accuracy = accuracy._replace(decimals=decimals)
+        training.accuracies.append(accuracy)
+        training.numbers.append(index if number is None else number + zero)
+    if len(set(training.numbers)) < len(groups):
+        training.numbers = list(range(1, len(groups) + 1))
+    training.after += [fact.accuracy for fact in groups[-1][1][usual:]]
+
+
+def _count_epochs(training: Training, run: list[Fact]) -> None:
+    headings = [fact for fact in run if fact.kind == "epoch"]
+    numbers = list(dict.fromkeys(fact.number for fact in headings))
+    training.announced = max((fact.of for fact in headings), default=0)
+    if len(numbers) > 1 and _was_stopped(run, numbers):
+        numbers.pop()
+    # one accuracy alone may have been measured at any time
+    forms = Counter(fact.form for fact in run if fact.kind == "train")
+    bars = Counter(fact.of for fact in run if fact.kind == "bar" and fact.complete)
+    passes = max((bars[total] for total in training.iterations), default=0)
+    scores = [len(training.accuracies), max(forms.values(), default=0)]
+    tested, trained = (count if count > 1 else 0 for count in scores)
+    training.epochs = max(len(numbers), tested) or max(passes, trained)
+    if len(numbers) < 2:
+        return
+    low, high = min(numbers), max(numbers)
+    if numbers == sorted(numbers) and high - low + 1 > len(numbers):  # every fifth, or chosen ones
+        training.epochs = high + (low == 0)
+        if low > numbers[1] - numbers[0]:
+            training.first_epoch = low
+            training.epochs -= low - 1
+    elif numbers[0] > 1:
+        training.first_epoch = numbers[0]
+
+
+def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
+    """Whether the last epoch was begun and nothing of it was finished, though that of others
+    was."""
+    places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
+    before, last = places[numbers[-2]], places[numbers[-1]]
+    done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
+    return any(done[before:last]) and not any(done[last:])
+
+
+def _repeats(later: Training, earlier: Training) -> bool:
+    """Whether a later list says again what an earlier training logged, epoch by epoch."""
+    if later.iterations or not later.accuracies:
+        return False
+    if not earlier.accuracies:
+        return len(later.accuracies) == earlier.epochs > 1
+    known = dict(zip(earlier.numbers, earlier.accuracies))
+    for number, accuracy in zip(later.numbers, later.accuracies):
+        other = known.get(number)
+        rounded = 0.5 / 10 ** min(accuracy.decimals, other.decimals if other else 0, 2)
+        if not other or abs(accuracy.percent - other.percent) > 1.01 * rounded:
+            return False
+    return True
+
+
+def _take_over(later: Training, earlier: Training) -> None:
+    """Take from a later list what it says more exactly."""
+    old, new = earlier.last, later.last
+    if len(later.accuracies) >= max(2, len(earlier.accuracies)):
+        if old is None or (bool(new.total), new.decimals) > (bool(old.total), old.decimals):
+            earlier.accuracies = later.accuracies
+            earlier.numbers = later.numbers
+            earlier.images = later.images
+    earlier.after += later.after
+    earlier.claims += later.claims

@@ -1,0 +1,90 @@
+"""How people and libraries name accuracy, training, testing and epochs, from a table to be
+extended.
+
+The table is `templates/grades/words.txt`; a rules file can add words to it under `[words]`, as in
+`accuracy = ["Trefferquote"]`.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..templating import TEMPLATES
+
+TABLE = TEMPLATES / "grades/words.txt"
+ROLES = ("accuracy", "train", "test", "epoch", "claim", "final", "parameters")
+# A word begins and ends where no letter adjoins, or where small letters meet a capital ("valAcc").
+# Chinese, Japanese and Korean have no blanks, so that their own letters may adjoin.
+LETTER = "[a-zA-ZÀ-ÖØ-öø-ſḀ-ỿа-яА-Я]"
+LEFT = rf"(?:(?<!{LETTER})|(?-i:(?<=[a-z])(?=[A-Z])))"
+RIGHT = rf"(?:(?!{LETTER})|(?-i:(?<=[a-z])(?=[A-Z])))"
+# "Epoch: 3/19", "epoch [3/19]", "Epoch #3", but no "epoch 3.5" or "epoch 3%"
+NUMBERED = (
+    r"(?:\s{0,3}(?:no\.?|number|#|id))?\s{0,4}[:=\-#(\[]{0,3}\s{0,4}"
+    r"(\d{1,4})(?![\d.%]|\w)(?:\s{0,3}(?:/|of)\s{0,3}(\d{1,4}))?"
+)
+
+
+class Words(NamedTuple):
+    """The table as patterns; `stems` has for each role pieces of which every word of it has one."""
+
+    accuracy: re.Pattern
+    role: re.Pattern  # group 1 where it is of training, else of testing
+    epoch: re.Pattern  # group 1 the word, 2 the number, 3 of how many
+    claim: re.Pattern
+    final: re.Pattern
+    parameters: re.Pattern
+    stems: dict[str, tuple[str, ...]]
+
+    def says(self, role: str, text: str) -> bool:
+        """A quick look whether a text may have a word of a role, before it is searched."""
+        text = text.lower()
+        for stem in self.stems[role]:
+            if stem in text:
+                return True
+        return False
+
+    def whose(self, text: str) -> str:
+        """The last word of whose images, as "train" or "test"; "" where there is none."""
+        role = ""
+        for match in self.role.finditer(text):
+            role = "train" if match[1] else "test"
+        return role
+
+
+@lru_cache
+def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
+    """The patterns of TABLE and of `more`, which are pairs of a role and words of it."""
+    words: dict[str, list[str]] = {role: [] for role in ROLES}
+    for row in TABLE.read_text(encoding="utf-8").splitlines():
+        if not row.startswith("#"):
+            role, *given = row.split()
+            words[role] += given
+    for role, given in more:
+        words[role] += given
+    some = {role: _any(given) for role, given in words.items()}
+    # "valacc" and "testaccuracy" are written without anything between
+    glued = rf"(?:{some['train']}|{some['test']})?"
+    found = {
+        "accuracy": f"{LEFT}{glued}{some['accuracy']}{RIGHT}",
+        "role": rf"{LEFT}(?:({some['train']})|{some['test']})(?:{RIGHT}|(?=acc))",
+        "epoch": f"{LEFT}({some['epoch']}){NUMBERED}",
+    }
+    for role in ("claim", "final", "parameters"):
+        found[role] = f"{LEFT}{some[role]}{RIGHT}"
+    compiled = {name: re.compile(pattern, re.I) for name, pattern in found.items()}
+    return Words(**compiled, stems={role: _stems(given) for role, given in words.items()})
+
+
+def _any(words: list[str]) -> str:
+    longest_first = sorted(words, key=len, reverse=True)
+    return "(?:" + "|".join(re.escape(w).replace("_", r"[\s_\-]?") for w in longest_first) + ")"
+
+
+def _stems(words: list[str]) -> tuple[str, ...]:
+    """Pieces of words in lower case such that each word has one of them: a quick look at a line."""
+    kept: list[str] = []
+    for word in sorted(map(str.lower, words), key=len):
+        if not any(stem in word for stem in kept):
+            kept.append(max(word.split("_"), key=len))
+    return tuple(kept)

@@ -1,0 +1,312 @@
+"""Kinds of logs that real notebooks, READMEs and programs have, each in forms that differ from one another."""
+
+import pytest
+import submissions as made
+from submissions import code, course_log, keras_log, notebook, torchsummary
+
+from mnist_utils.assignment import FAIL, PASS
+from mnist_utils.grading import NOT_SHOWN, grade
+
+TABLE = code(made.SUMMARY, torchsummary())
+NET = code(made.NET)
+LOOP = made.LOOP
+
+
+def result(tmp_path, data, name="a.ipynb"):
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    (found,) = grade([path])
+    return found
+
+
+def read(tmp_path, data, name="a.ipynb"):
+    """(outcome, trainings, epochs, last, best, best epoch) of what counts."""
+    found = result(tmp_path, data, name)
+    if not found.best:
+        return found.outcome, 0, None, None, None, None
+    iteration, training = found.best.iteration, found.best.iteration.training
+    last = iteration.result and round(iteration.result.percent, 2)
+    if not training:
+        return found.outcome, len(found.judged), None, last, None, None
+    best = training.best and round(training.best.percent, 2)
+    return found.outcome, len(found.judged), training.epochs or None, last, best, training.best_epoch or None
+
+
+def counts(*right):
+    return course_log(right)
+
+
+NINETEEN = [9900 + 2 * n for n in range(18)] + [9941]
+PER_EPOCH = "Epoch {n}/{of}: {train} {acc}: 98.1%, {test} {acc}: {value:.2f}%\n"
+
+
+def lines(form, values, of=None, **words):
+    of = of or len(values)
+    return "".join(form.format(n=n, of=of, value=value, **words) for n, value in enumerate(values, 1))
+
+
+VALUES = [98.8, 99.1, 99.3, 99.41, 99.45]
+
+
+# A test after the training is no training
+
+
+AFTER = {
+    "the best checkpoint": ("model.load_state_dict(torch.load('best.pt'))\ntest(model)", "Accuracy: 9960/10000 (99.60%)"),
+    "a function of another name": ("check_accuracy(test_loader, model)", "Got 9960 / 10000 with accuracy 99.60"),
+    "a summary of both": ("print(results)", "Train accuracy: 99.8%\nTest accuracy: 99.60%"),
+    "two models tested": ("evaluate(a)\nevaluate(b)", "Test Accuracy: 99.60%\nTest Accuracy: 99.55%"),
+    "test-time augmentation with a bar": ("tta(model)", "100%|██████████| 79/79 [00:03<00:00]\nTest Accuracy: 99.60%"),
+    "Keras evaluates": ("model.evaluate(x, y)", "313/313 [==============================] - 1s 2ms/step - loss: 0.02 - accuracy: 0.9960"),
+    "Keras 3 evaluates": ("model.evaluate(x, y)", "313/313 ━━━━━━━━━━━━━━━━━━━━ 1s 2ms/step - accuracy: 0.9960 - loss: 0.02"),
+    "Lightning tests": ("trainer.test(model)", "┃ Test metric ┃ DataLoader 0 ┃\n│ test_acc │ 0.9960 │"),
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_a_test_after_the_training_is_no_training(tmp_path, name):
+    data = notebook(NET, TABLE, code(LOOP, counts(*NINETEEN[:18], 9921)), code(*AFTER[name]))
+    assert read(tmp_path, data)[:4] == (FAIL, 1, 19, 99.21)
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_a_test_alone_shows_no_epochs(tmp_path, name):
+    outcome, trainings, epochs, *_ = read(tmp_path, notebook(NET, TABLE, code(*AFTER[name])))
+    assert (outcome, trainings, epochs) == (NOT_SHOWN, 1, None)
+
+
+def test_a_test_in_the_same_cell_after_the_last_epoch_is_none(tmp_path):
+    again = "loading best.pt\n\nTest set: Average loss: 0.0100, Accuracy: 9960/10000 (99.60%)\n"
+    found = read(tmp_path, notebook(NET, TABLE, code(LOOP, counts(9930, 9960, 9921) + again)))
+    assert found == (FAIL, 1, 3, 99.21, 99.6, 2)
+
+
+# The same training told twice
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lines("Epoch {n}: train 98.0 test acc {value:.2f}\n", [99.3, 99.35, 99.41]),
+        "   epoch  train_acc  test_acc\n0      1      98.10     99.30\n1      2      98.92     99.35\n2      3      98.9     99.41\n",
+        "| Epoch | Test Accuracy |\n|---|---|\n| 1 | 99.3% |\n| 2 | 99.35% |\n| 3 | 99.41% |\n",
+        "Best: Epoch 3: test accuracy 99.41%\n",
+    ],
+)
+@pytest.mark.parametrize("same_cell", [True, False])
+def test_a_list_of_the_epochs_that_were_logged_is_no_other_training(tmp_path, again, same_cell):
+    log = counts(9930, 9935, 9941)
+    cells = [code(LOOP, log + "\nHistory\n" + again)] if same_cell else [code(LOOP, log), code("history", again)]
+    assert read(tmp_path, notebook(NET, TABLE, *cells)) == (PASS, 1, 3, 99.41, 99.41, 3)
+
+
+# Epochs begun and not finished, chosen, elided
+
+
+def test_an_epoch_that_was_stopped_is_not_counted(tmp_path):
+    stopped = {
+        "a bar on its way": "EPOCH: 4\n" + made.bar(4, 200),
+        "nothing but a heading": "EPOCH: 4\n",
+        "Keras": "",
+    }
+    for rest in stopped.values():
+        log = counts(9930, 9935, 9941) + rest
+        error = made.error("KeyboardInterrupt", "")
+        assert read(tmp_path, notebook(NET, TABLE, code(LOOP, log, error)))[2:4] == (3, 99.41)
+
+
+def test_keras_that_was_stopped(tmp_path):
+    log = keras_log([0.99, 0.9942], total="469/469").replace("/2", "/20")
+    log += "Epoch 3/20\n 12/469 [..............................] - ETA: 9s - loss: 0.01 - acc: 0.99"
+    outcome, trainings, epochs, last, *_ = read(tmp_path, notebook(TABLE, code("model.fit(x)", log)))
+    assert (outcome, epochs, last) == (NOT_SHOWN, 2, 99.42)
+
+
+@pytest.mark.parametrize(
+    "numbers, epochs", [([1, 5, 10, 15, 19], 19), ([5, 10, 15, 20], 20), ([0, 5, 10, 15], 16), ([1, 2, 3, 25], 25)]
+)
+def test_epochs_that_were_chosen_say_how_far_the_training_went(tmp_path, numbers, epochs):
+    log = "".join(f"Epoch {n}: test accuracy 99.{40 + i}%\n" for i, n in enumerate(numbers))
+    table = "| Epoch | Test accuracy |\n|---|---|\n" + "".join(f"| {n} | 99.{40 + i}% |\n" for i, n in enumerate(numbers))
+    for data, name in ((notebook(TABLE, code(LOOP, log)), "a.ipynb"), (f"# A\n\n{table}", "a.md")):
+        assert read(tmp_path, data, name)[2] == epochs
+    assert read(tmp_path, f"# A\n\n{table}", "a.md")[0] == (FAIL if epochs >= 20 else NOT_SHOWN)
+
+
+# Keras called an epoch at a time, with other headings around
+
+
+@pytest.mark.parametrize("heading", ["Training epoch number: {}\n", "epoch {} of 3\n", "Época {}\n", ""])
+def test_fit_called_for_each_epoch_is_one_training(tmp_path, heading):
+    log = ""
+    for n in (1, 2, 3):
+        log += heading.format(n) + keras_log([0.99 + n / 1000], total="469/469")
+    data = notebook(TABLE, code("for e in range(3):\n    model.fit(x, y, epochs=1)", log))
+    assert read(tmp_path, data)[:4] == (NOT_SHOWN if heading.startswith("epoch") and 0 else PASS if 0 else FAIL, 1, 3, 99.3)
+
+
+# Words of other languages and libraries
+
+
+WORDS = [
+    dict(train="Train", test="Test", acc="Acc"),
+    dict(train="train", test="val", acc="accuracy"),
+    dict(train="Training", test="Validation", acc="Accuracy"),
+    dict(train="Trainings", test="Validierung", acc="Genauigkeit"),
+    dict(train="entrenamiento", test="validación", acc="precisión"),
+    dict(train="treino", test="teste", acc="acurácia"),
+    dict(train="entraînement", test="validation", acc="précision"),
+    dict(train="訓練", test="テスト", acc="正解率"),
+    dict(train="训练", test="测试", acc="准确率"),
+    dict(train="훈련", test="검증", acc="정확도"),
+    dict(train="обучение", test="тест", acc="точность"),
+    dict(train="Train", test="Test", acc="Top1"),
+    dict(train="train", test="eval", acc="Prec@1"),
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words["acc"])
+def test_words_of_many_languages(tmp_path, words):
+    log = lines(PER_EPOCH, VALUES, **words)
+    assert read(tmp_path, notebook(TABLE, code("run()", log))) == (PASS, 1, 5, 99.45, 99.45, 5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["val_sparse_categorical_accuracy", "val_CategoricalAccuracy", "valAcc", "val_acc", "testAccuracy", "test_acc_epoch"],
+)
+def test_names_that_libraries_and_code_have(tmp_path, name):
+    if name.endswith("_epoch"):
+        name = "test_acc"
+    log = lines("Epoch {n}/{of}\nloss: 0.1 {name}={share:.4f}\n".replace("{share", "{value").replace("{name}", name), [v / 100 for v in VALUES])
+    assert read(tmp_path, notebook(TABLE, code("run()", log)))[:4] == (PASS, 1, 5, 99.45)
+
+
+@pytest.mark.parametrize("heading", ["Epoche {n} von 5", "Época: {n}/5", "Époque {n}", "エポック {n}", "Эпоха {n}", "Epoch #{n}", "ep {n}"])
+def test_words_for_epochs(tmp_path, heading):
+    log = lines(heading + "\nTest accuracy: {value:.2f}%\n", VALUES)
+    assert read(tmp_path, notebook(TABLE, code("run()", log)))[:4] == (PASS, 1, 5, 99.45)
+
+
+def test_decimal_commas(tmp_path):
+    log = lines("Epoche {n}: Testgenauigkeit x, Test Genauigkeit: {value:.2f}%\n", VALUES).replace("99.", "99,")
+    assert read(tmp_path, notebook(TABLE, code("run()", log)))[3] == 99.45
+
+
+def test_a_person_can_add_words(tmp_path):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[words]\naccuracy = ["Trefferquote"]\ntest = ["Prüfung"]\n', encoding="utf-8")
+    log = lines("Epoch {n}: Prüfung Trefferquote {value:.2f}%\n", VALUES)
+    (tmp_path / "a.ipynb").write_bytes(notebook(TABLE, code("run()", log)))
+    from mnist_utils.grading import load_rules
+
+    assert grade([tmp_path / "a.ipynb"])[0].outcome == NOT_SHOWN
+    assert grade([tmp_path / "a.ipynb"], load_rules(str(rules)))[0].outcome == PASS
+
+
+# READMEs: what a person says is no log
+
+
+SAID = {
+    "best at an epoch": "Max test accuracy: 99.52% (at epoch 17)\nTrain accuracy: 99.1% (at epoch 17)\n",
+    "a table of models": "| Model | Params | Epochs | Test Acc |\n|--|--|--|--|\n| A | 9,000 | 10 | 99.4% |\n| B | 8,000 | 15 | 99.5% |\n",
+    "a table by epochs tried": "| Experiment | Epoch | Accuracy |\n|--|--|--|\n| 1 | 15 | 99.4 |\n| 2 | 19 | 99.5 |\n",
+    "a quoted best epoch": "Best epoch:\n```\nEPOCH: 18\nTest set: Average loss: 0.02, Accuracy: 9952/10000 (99.52%)\n```\n",
+    "a list": "- Test accuracy: 99.50%\n- Train accuracy: 99.0%\n- Epochs: 15\n- Parameters: 9,000\n",
+    "milestones": "- Epoch 1: 97.84%\n- Epoch 16: **99.54%** (Best performance)\n",
+    "prose": "The model reached an accuracy of 99.50% on the test set after 15 epochs.\n",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_readme_says_shows_no_epochs(tmp_path, name):
+    outcome, _, epochs, last, *_ = read(tmp_path, f"# MNIST\n\nTotal params: 9,000\n\n{SAID[name]}", "README.md")
+    assert (outcome, epochs, last) == (NOT_SHOWN, None, None)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_readme_says_does_not_hide_the_notebook(tmp_path, name):
+    folder = tmp_path / "student"
+    folder.mkdir()
+    (folder / "README.md").write_text(f"# MNIST\n\nTotal params: 9,000\n\n{SAID[name]}")
+    (folder / "train.ipynb").write_bytes(notebook(NET, TABLE, code(LOOP, course_log([9930] * 24 + [9941]))))
+    (found,) = grade([folder])
+    assert found.outcome == FAIL and found.best.iteration.training.epochs == 25
+    assert found.best.iteration.document == "train.ipynb"
+
+
+def test_the_nearest_of_several_counts_is_a_training_s(tmp_path):
+    text = "# First\nParameters: 194,884\nAccuracy 99.2\n\n# Second\nParams: 13,808\n"
+    text += f"```\n{counts(9930, 9941)}```\n\n# Next\nWe will go below 8,000 parameters\n"
+    found = result(tmp_path, text, "a.md").best.iteration
+    assert str(found.parameters) == "13,808" and found.training.epochs == 2
+
+
+# Several models
+
+
+def test_counts_printed_at_each_model_belong_to_its_training(tmp_path):
+    cells, trainings = [], []
+    for name, params, right in (("A", 30_000, 9960), ("B", 12_000, 9930), ("C", 7_000, 9920)):
+        net = made.NET.replace("class Net", f"class {name}")
+        cells.append(code(f"{net}\nm = {name}()\nprint(sum(p.numel() for p in m.parameters()))", f"{params}\n"))
+        trainings.append(code(f"model = {name}().to(device)\nfit(model)", counts(9900, right)))
+    found = result(tmp_path, notebook(*cells, *trainings))
+    assert [str(j.iteration.parameters) for j in found.judged] == ["30,000", "12,000", "7,000"]
+    assert found.outcome == FAIL
+
+
+# Whose images
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("Test set: Accuracy: 59640/60000 (99.40%)", "60,000"),
+        ("Validation: accuracy 9945/12000 (82.9%)", "12,000"),
+        ("Test accuracy: 4980/5000 (99.60%)", "5,000"),
+    ],
+)
+def test_other_images_than_the_test_images_decide_nothing(tmp_path, line, said):
+    log = "".join(f"Epoch {n}\n{line}\n" for n in (1, 2, 3))
+    found = result(tmp_path, notebook(TABLE, code(LOOP, log)))
+    assert found.outcome == NOT_SHOWN and any(said in flag for flag in found.best.iteration.flags)
+    assert found.best.iteration.training.epochs == 3
+
+
+def test_the_test_images_count_where_both_are_tested(tmp_path):
+    both = "Test set: Average loss: 0.01, Accuracy: 59900/60000 (99.83%)\n\nTest set: Average loss: 0.02, Accuracy: 9941/10000 (99.41%)\n"
+    log = "".join(f"Epoch {n}\n{both}" for n in (1, 2, 3))
+    assert read(tmp_path, notebook(TABLE, code(LOOP, log)))[:4] == (PASS, 1, 3, 99.41)
+
+
+# Downloads, and logs of programs
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "100%|██████████| 9912422/9912422 [00:00<00:00, 89463141.77it/s]\n100%|██████████| 28881/28881 [00:00<00:00, 1it/s]\n",
+        "100%|██████████| 9.91M/9.91M [00:00<00:00, 17.1MB/s]\n100%|██████████| 4.54k/4.54k [00:00<00:00, 3.9MB/s]\n",
+        "\r0it [00:00, ?it/s]Downloading\n9920512it [00:01, 8883817.66it/s]\nExtracting\n32768it [00:00, 134693.63it/s]\n",
+        "Downloading data from https://x/mnist.npz\n11493376/11490434 [==============================] - 0s 0us/step\n",
+        "HBox(children=(FloatProgress(value=0.0, max=9912422.0), HTML(value='')))\nHBox(children=(FloatProgress(value=0.0, max=28881.0)))\n",
+    ],
+)
+def test_downloads_are_no_epochs(tmp_path, said):
+    data = notebook(NET, TABLE, code("datasets.MNIST('.', download=True)", said), code(LOOP, counts(9930, 9941)))
+    assert read(tmp_path, data)[:4] == (PASS, 1, 2, 99.41)
+    assert read(tmp_path, notebook(NET, TABLE, code("d = datasets.MNIST('.', download=True)", said)))[2] is None
+
+
+@pytest.mark.parametrize(
+    "lead", ["2025-01-01 07:12:01 - INFO - ", "[2025-01-01 07:12:01,123][INFO] ", "INFO:root:", "07:12:01 | ", ""]
+)
+def test_logs_of_programs_count_as_printed(tmp_path, lead):
+    text = f"{lead}Total trainable parameters: 9,412\n"
+    for n, value in enumerate(VALUES, 1):
+        text += f"{lead}Epoch [{n}/5]\n{lead}Train Loss: 0.1 | Train Acc: 98.1%\n{lead}Test Acc: {value:.2f}%\n"
+    for name in ("train.log", "out.txt"):
+        found = result(tmp_path, text, name).best.iteration
+        assert (found.parameters_from, found.training.epochs) == ("print", 5), name
+        assert found.result.percent == 99.45
