@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from .errors import DivergedError
 from .records import EpochRow, atomic_write
+from .threads import Sharing, settle
 
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 
@@ -76,13 +77,13 @@ def train(
     if amp:
         check_amp(device)
     model.train()
-    tally = _Tally(device)
+    tally, sharing = _Tally(device), Sharing()
     started = looked = time.perf_counter()
     with _bar(loader, epoch, progress) as bar:
         for batch, (images, labels) in enumerate(bar):
             images, labels = images.to(device), labels.to(device)
             optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp), sharing:
                 logits = model(images)
             aims = labels if teacher is None else _taught(teacher, images)
             loss = F.cross_entropy(logits.float(), aims, label_smoothing=label_smoothing)
@@ -115,10 +116,12 @@ def test(
     `Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)`
     """
     model.eval()
-    tally, started = _Tally(device), time.perf_counter()
+    tally, sharing = _Tally(device), Sharing()
+    started = time.perf_counter()
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
-        logits = model(images)
+        with sharing:
+            logits = model(images)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
     result = tally.result(time.perf_counter() - started)
     if progress:
@@ -167,15 +170,14 @@ def set_seed(seed: int) -> None:
 
 
 def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
-    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU with `threads` threads (0: torch's own).
+    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU with `threads` threads (0: see `threads`).
 
     Freed memory is kept for the next step (see `_keep_freed_memory`). Raises ValueError for a device that is unknown
     or not there, or for threads below 0.
     """
     if threads < 0:
-        raise ValueError(f"threads must be at least 1, or 0 for torch's own choice, got {threads}")
-    if threads:
-        torch.set_num_threads(threads)
+        raise ValueError(f"threads must be at least 1, or 0 for one with help from the others, got {threads}")
+    settle(threads)
     _keep_freed_memory()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
