@@ -170,7 +170,9 @@ def set_seed(seed: int) -> None:
 
 
 def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
-    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU with `threads` threads (0: see `threads`).
+    """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU.
+
+    `threads` is how many the CPU uses; with 0 it is chosen as threads.py says.
 
     Freed memory is kept for the next step (see `_keep_freed_memory`). Raises ValueError for a device that is unknown
     or not there, or for threads below 0.
