@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from .errors import DivergedError
 from .records import atomic_write
+from .threads import Sharing, settle
 
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 
@@ -80,13 +81,13 @@ def train(
     if amp:
         check_amp(device)
     model.train()
-    tally = _Tally(device)
+    tally, sharing = _Tally(device), Sharing()
     started = looked = time.perf_counter()
     with _bar(loader, epoch, progress) as bar:
         for batch, (images, labels) in enumerate(bar):
             images, labels = images.to(device), labels.to(device)
             optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp), sharing:
                 logits = model(images)
             aims = labels if teacher is None else _taught(teacher, images)
             loss = F.cross_entropy(logits.float(), aims, label_smoothing=label_smoothing)
@@ -120,10 +121,12 @@ def test(
     `Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)`
     """
     model.eval()
-    tally, started = _Tally(device), time.perf_counter()
+    tally, sharing = _Tally(device), Sharing()
+    started = time.perf_counter()
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
-        logits = model(images)
+        with sharing:
+            logits = model(images)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
     result = tally.result(time.perf_counter() - started)
     if progress:
@@ -157,14 +160,13 @@ def set_seed(seed: int) -> None:
 def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
     """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU.
 
-    `threads` is how many threads the CPU gets, 0 for torch's own choice. Freed memory is kept for
-    the next step (see `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
+    `threads` is how many threads the CPU gets; with 0 one thread trains, with help from the others
+    where it changes no number, see threads.py. Freed memory is kept for the next step (see `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
     for `threads` below 0.
     """
     if threads < 0:
-        raise ValueError(f"threads must be at least 1, or 0 for torch's own choice, got {threads}")
-    if threads:
-        torch.set_num_threads(threads)
+        raise ValueError(f"threads must be at least 1, or 0 for the default, got {threads}")
+    settle(threads)
     _keep_freed_memory()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,116 +1,120 @@
 """The benchmark measures what it says; no speed is asserted, for machines are shared."""
 
 import json
-import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-import torch
 from conftest import ROOT
 from torch import nn
 
-from mnist_utils.bench import loop as bench
-from mnist_utils.bench.loop import AUGMENT, Work, format_bench, format_paired
-from mnist_utils.data import load_digits
+from mnist_utils.bench import MEASUREMENTS, Settings, measure, read, show, speed, tables
+from mnist_utils.bench.speed import AUGMENT, Contender
+from mnist_utils.errors import UsageError
 from mnist_utils.models import SeedModel
 
-CPU = torch.device("cpu")
+CPU = Contender(device="cpu", threads=1)
 
 
-def loop(**seconds):
-    return {name.replace("_", " "): {"seconds": values, "peak_mb": 700} for name, values in seconds.items()}
+def row(text: str, name: str) -> list[str]:
+    """The cells of the row that begins with `name`."""
+    line = next(line for line in text.splitlines() if line.startswith(name + "  "))
+    return line[len(name) :].split()
 
 
-@pytest.fixture
-def result() -> dict:
-    seconds = loop(usual=[30.0, 20.0, 28.0], ours=[10.0, 5.0, 7.0], floor=[5.0, 5.0, 5.0])
-    seconds |= {"usual, augmented": seconds["usual"], "ours, augmented": {"seconds": [12.5, 5.0, 8.0], "peak_mb": 1}}
-    seconds |= {"ours, augmented and elastic": seconds["ours"], "ours, before tuning": seconds["ours"]}
-    start = {"data_seconds": [0.1], "first_step_seconds": [2.0]}
-    return {
-        "machine": {"name": "a"}, "loop": seconds, "growth": loop(threads_1=[9.0]),
-        "side_by_side": {"runs": 4, "ratios": [2.0]}, "start": start, "profile": ["conv 50.0%"],
-    }  # fmt: skip
-
-
-def test_ratios_are_taken_turn_by_turn(result):
-    text = format_bench(result)
-    assert "| usual / ours | 4.00 | 3.00 | 4.00 | 3 |" in text  # not 28 / 7 of the medians, by luck the same
-    assert "| ours / floor | 1.40 | 1.00 | 2.00 | 3 |" in text
-    assert "| share of the step in augmented | 12.5% | 0.0% | 20.0% | 3 |" in text
-    assert "| 4 one-thread runs / one run, epochs an hour | 2.00 |" in text
-    assert "ours, amp" not in text  # not measured here
+def test_ratios_are_taken_turn_by_turn():
+    seconds = {"usual": [30.0, 20.0, 28.0], "ours": [10.0, 5.0, 7.0], "floor": [5.0, 5.0, 5.0]}
+    text = tables.loop({"seconds": seconds})
+    assert row(text, "usual / ours") == ["4.00", "3.00", "4.00", "3"]
+    assert row(text, "ours / floor") == ["1.40", "1.00", "2.00", "3"]
+    assert "amp" not in text  # not measured here
 
 
 def test_paired_differences_have_an_interval():
-    accuracies = {"ours": [0.99, 0.98, 0.97], "other": [0.991, 0.982, 0.973]}
-    text = format_paired({"accuracies": accuracies})
-    assert "| ours | 98.000% | 1.000 | |" in text
-    assert "| other | 98.200% | 0.900 | +0.200 ± 0.248 |" in text  # t(0.975, 2) * 0.1 / sqrt(3)
+    text = tables.paired({"accuracies": {"ours": [0.99, 0.98, 0.97], "other": [0.991, 0.982, 0.973]}})
+    assert row(text, "ours") == ["98.000%", "1.000"]
+    assert row(text, "other") == ["98.200%", "0.900", "+0.200", "±", "0.248"]  # t(0.975, 2) * 0.1 / sqrt(3)
 
 
-def test_the_floor_runs_every_convolution_and_nothing_else(monkeypatch):
-    data, called = load_digits("test"), []
+def test_a_target_counts_the_seeds_that_pass_and_the_usual_loops_epochs():
+    one = {"seconds": [40.0, 60.0], "accuracies": [0.995, 0.993], "usual_epoch_seconds": [20.0, 30.0]}
+    text = tables.target({"target": 0.994, "usual_epochs": 19, "cores": {"1": one}})
+    assert row(text, "1") == ["50.0", "14.1", "99.400%", "1", "of", "2", "475.0", "9.50"]
+
+
+def test_the_default_is_held_to_the_best_fixed_number_of_threads():
+    found = {"default": [0.02, 0.03, 0.022], "1 thread": [0.025], "2 threads": [0.02]}
+    text = tables.threads({"situations": {"quiet": found}})
+    assert row(text, "quiet") == ["22.0", "25.0", "20.0", "1.10"]
+
+
+def test_the_parts_of_a_batch_add_up():
+    parts = [{"training": 18.0, "start": 2.0}, {"training": 22.0, "start": 4.0}]
+    given = {"jobs": 10, "epochs": 2, "bare": [10.0, 10.0, 9.0, 10.0, 10.0], "batch": [20.0, 12.5, 18.0, 40.0, 9.5]}
+    text = tables.batch(given | {"parts": parts})
+    assert row(text, "batch / bare") == ["0.50", "0.25", "1.05", "5"]
+    assert row(text, "training") == ["20.0", "50%"] and row(text, "start") == ["3.0", "8%"]
+    assert row(text, "start of the workers, saving, page") == ["17.0", "42%"]
+
+
+def test_the_floor_runs_every_convolution_and_nothing_else(monkeypatch, real_root, real_data):
+    called = []
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d):
         original = kind.forward
         note = lambda self, maps, f=original: called.append((type(self), maps.shape)) or f(self, maps)  # noqa: E731
         monkeypatch.setattr(kind, "forward", note)
-    turn = bench._floor(Work(kind="floor", batch_size=64), CPU, data)
+    epoch = speed.floor(replace(CPU, data_dir=str(real_root)))
     in_order = [(kind, shape) for kind, shape in called if kind is nn.Conv2d]
     called.clear()
-    turn(128)
+    epoch(256)
     assert called == in_order * 2 and len(in_order) == 7
 
 
-def test_ours_and_usual_train_the_same_number_of_images(real_root, real_data):
+def test_ours_and_usual_train_the_same_number_of_images(monkeypatch, real_root, real_data):
     seen = []
     original = SeedModel.forward
-    for kind in ("_ours", "_usual"):
-        turn = getattr(bench, kind)(Work(augment=AUGMENT, data_dir=str(real_root)), CPU, real_data)
-        SeedModel.forward = lambda self, images: seen.append(len(images)) or original(self, images)
-        try:
-            turn(300)
-        finally:
-            SeedModel.forward = original
+    monkeypatch.setattr(SeedModel, "forward", lambda self, images: seen.append(len(images)) or original(self, images))
+    for contender in (speed.ours, speed.usual):
+        contender(replace(CPU, augment=AUGMENT, data_dir=str(real_root)))(300)
     assert seen == [128, 128, 44] * 2
 
 
-def test_contenders_take_turns_in_processes_of_their_own(real_root):
-    work = Work(images=256, data_dir=str(real_root), threads=1, device="cpu")
-    measured = bench._compare({"ours": work, "before": Work(**(vars(work) | {"tuned": False}))}, repeats=2)
-    for row in measured.values():
-        assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0 and row["peak_mb"] > 100
+def test_contenders_take_turns_in_processes_of_their_own(real_root, real_data):
+    one = replace(CPU, data_dir=str(real_root))
+    with speed.processes({"ours": one, "floor": replace(one, kind="floor")}) as turn, speed.busy_loops(1):
+        assert turn("ours", 256) > 0 and turn("floor", 256) > 0
 
 
-def test_time_to_an_accuracy_says_none_where_it_is_not_reached(real_root, monkeypatch):
-    monkeypatch.setattr(bench, "_train_and_test", lambda *words: iter([bench.training.Pass(0.1, 98, 100, 1.0)]))
-    assert bench.time_to(0.99, range(2), data_dir=str(real_root))["seconds"] == [None, None]
-    assert all(seconds > 0 for seconds in bench.time_to(0.98, range(2), data_dir=str(real_root))["seconds"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"what": "loop"}', '{"what": "no"}', '{"dask": 3, "ours": 1}', "{"])
+def test_a_file_that_holds_no_measurement_is_named(tmp_path, text):
+    (tmp_path / "odd.json").write_text(text)
+    with pytest.raises(UsageError, match="odd.json"):
+        read(tmp_path / "odd.json")
+    with pytest.raises(UsageError, match="nothing.json cannot be read"):
+        read(tmp_path / "nothing.json")
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["--repeats", "0"], "a whole number of at least 1, got '0'"),
-        (["--seeds", "ten"], "a whole number of at least 1"),
-        (["--show", "nowhere.json"], "No such file"),
-        (["--data", "/nonexistent/x", "--mirror", "/nonexistent/y"], "MNIST cannot be had"),
-    ],
-)
-def test_bad_input_is_refused_with_code_2(words, message):
-    command = [sys.executable, "-m", "mnist_utils", "bench", *words]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+def test_an_unknown_measurement_is_refused():
+    with pytest.raises(UsageError, match="choose one of loop, target"):
+        measure("speed")
+    assert all(hasattr(tables, what) for what in MEASUREMENTS) and Settings().repeats == 5
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "reports/bench").glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_measured_once_is_still_shown(path):
+    text = show(read(path))
+    assert len(text.splitlines()) > 3 and "|" not in text and "nan" not in text
+
+
+def test_showing_loads_no_torch():
+    code = "import sys; from mnist_utils.bench import read, show; show(read('reports/bench/bench.json'));"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_committed_tables_are_what_was_measured():
     page = (ROOT / "reports/bench/README.md").read_text()
-    for name, form in (("bench", format_bench), ("paired", format_paired)):
-        assert form(json.loads((ROOT / f"reports/bench/{name}.json").read_text())) in page
-    ratios = dict(re.findall(r"^\| (.+? / .+?) \| ([\d.]+) \|", page, re.M))
-    slower = json.loads((ROOT / "reports/bench/bench-slower.json").read_text())
-    told = re.findall(r"^\| usual.* / ours(?:, augmented)? \| ([\d.]+) \|", format_bench(slower), re.M)
-    assert f"gave {told[0]} and {told[1]} for the first two" in (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| ([^|]+ / [^|]+) \| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.M)
-    assert rows and all(ratios[name] == value for name, value in rows)
+    for path in (ROOT / "reports/bench").glob("*.json"):
+        if json.loads(path.read_text()).get("what"):
+            assert show(read(path)) in page

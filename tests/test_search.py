@@ -7,6 +7,7 @@ from conftest import ROOT
 from mnist_utils.bench import search
 from mnist_utils.bench.search import Trial
 from mnist_utils.data import hold_out, load_data
+from mnist_utils.errors import UsageError
 
 
 def test_a_trial_reads_back_as_it_is_written():
@@ -18,7 +19,7 @@ def test_a_trial_reads_back_as_it_is_written():
 @pytest.mark.parametrize("line", ["1000 epoch=3", "1000 epochs=x", "a epochs=3"])
 def test_a_line_that_cannot_be_read_is_named(tmp_path, line):
     (tmp_path / "trials.txt").write_text(f"# heading\n\n{line}\n")
-    with pytest.raises(ValueError, match="trials.txt, line 3"):
+    with pytest.raises(UsageError, match="trials.txt, line 3"):
         search.read_trials(tmp_path / "trials.txt")
 
 
@@ -63,6 +64,41 @@ def test_the_table_is_made_of_log_and_trials(tmp_path):
 def test_the_committed_page_is_what_log_and_trials_say():
     folder = ROOT / "reports/search"
     assert (folder / "README.md").read_text() == search.table(folder / "trials.txt")
-    asked = {(str(trial), seed) for _, seeds, trial, _ in search.read_trials(folder / "trials.txt") for seed in seeds}
+    lines = search.read_trials(folder / "trials.txt")
+    asked = {(str(trial), seed) for _, seeds, trials, _ in lines for trial in trials for seed in seeds}
     assert asked <= {(row["trial"], row["seed"]) for row in search.read_log(folder / "log.jsonl")}
     assert all(row["seed"] >= 1000 for row in search.read_log(folder / "log.jsonl"))
+
+
+def row(trial: str, seed: int, accuracy: float) -> dict:
+    return dict(trial=trial, seed=seed, parameters=1, accuracies=[accuracy], train_accuracy=0.9, seconds=1)
+
+
+def test_a_half_written_line_is_said_and_passed_over_and_nothing_is_glued_to_it(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    search.append_log(log, row("epochs=4", 1000, 0.99))
+    log.write_text(log.read_text() + '{"trial": "epochs=3", "see')
+    search.append_log(log, row("epochs=5", 1000, 0.98))
+    assert [found["trial"] for found in search.read_log(log)] == ["epochs=4", "epochs=5"]
+    assert f"{log}, line 2" in capsys.readouterr().err
+    log.write_text("[]\n3\nnull\n" + '{"trial": "a", "seed": 1}\n')
+    assert search.read_log(log) == []
+
+
+def test_a_line_with_several_trials_is_a_race(tmp_path):
+    path, log = tmp_path / "trials.txt", tmp_path / "log.jsonl"
+    path.write_text("1000,1001,1002 epochs=1,2,3,4\n1000,1001 epochs=7\n")
+    alone = [("epochs=7", 1000), ("epochs=7", 1001)]
+    assert search.next_runs(path) == [(f"epochs={n}", 1000) for n in (1, 2, 3, 4)] + alone
+    for number, accuracy in ((1, 0.97), (2, 0.99), (3, 0.98), (4, 0.96)):
+        search.append_log(log, row(f"epochs={number}", 1000, accuracy))
+    assert search.next_runs(path) == [("epochs=2", 1001), ("epochs=3", 1001), *alone]
+    search.append_log(log, row("epochs=2", 1001, 0.97))
+    search.append_log(log, row("epochs=3", 1001, 0.99))
+    assert search.next_runs(path) == [("epochs=3", 1002), *alone]
+
+
+def test_what_is_kept_on_one_seed_is_marked(tmp_path):
+    (tmp_path / "trials.txt").write_text("1000 epochs=4 # kept: better\n")
+    search.append_log(tmp_path / "log.jsonl", row("epochs=4", 1000, 0.99))
+    assert "kept: better (on one seed only)" in search.table(tmp_path / "trials.txt")

@@ -1,6 +1,6 @@
 """Try recipes on the holdout images; every trial ever made is a line of a log.
 
-    python -m mnist_utils search reports/search/trials.txt --jobs 4
+    mnist-utils search reports/search/trials.txt --jobs 4
 
 Each line of the trials file names seeds and what differs from the defaults of `Trial`; after a # stands what was made
 of the outcome. A line starting with # is a heading. Trials whose outcome is in `log.jsonl` beside the file are not run
@@ -11,9 +11,11 @@ again. `README.md` there becomes a table of them all.
 The test images are not looked at. Seeds from 1000 on are for searching only.
 """
 
+import itertools
 import json
-import multiprocessing
+import os
 import statistics
+import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..augment import Affine
 from ..data import Data, load_data, make_loaders
+from ..errors import UsageError
 from ..models import ConvNet, SeedModel, build_model, count_parameters
 from ..muon import Muon, split_parameters
 from ..records import write_text
@@ -53,6 +56,19 @@ class Trial:
     teacher: str = ""
     deskew: int = 0
     shear: float = -1.0
+    amp: int = 0
+
+    def model(self) -> torch.nn.Module:
+        """A new network, its weights drawn from torch's global generator."""
+        return SeedModel(dropout=0.0) if self.blocks == "seed" else ConvNet(self.blocks, self.activation)
+
+    def augment(self) -> Affine | None:
+        """The distortion of the training images."""
+        a = self.augmentation
+        shear = 6 * a if self.shear < 0 else self.shear
+        if a or shear or self.elastic:
+            return Affine(10 * a, 0.07 * a, 0.1 * a, shear, self.elastic)
+        return None
 
     @classmethod
     def read(cls, text: str) -> "Trial":
@@ -71,38 +87,35 @@ class Trial:
         return " ".join(f"{name}={str(value).replace(' ', '_')}" for name, value in given) or "blocks=seed"
 
 
-def run_trial(trial: Trial, seed: int, data: Data) -> dict:
-    """Train once, on one CPU thread; the line of the log, with the accuracies after the last two epochs."""
-    device, started = choose_device("cpu", threads=1), time.perf_counter()
+def train_trial(trial: Trial, seed: int, data: Data, device: torch.device):
+    """Train once, and yield (training, validation) passes epoch by epoch; the last two epochs alone are tested."""
     set_seed(seed)
-    model = (SeedModel(dropout=0.0) if trial.blocks == "seed" else ConvNet(trial.blocks, trial.activation)).to(
-        memory_format=torch.channels_last
-    )
-    a = trial.augmentation
-    shear = 6 * a if trial.shear < 0 else trial.shear
-    augment = None
-    if a or shear or trial.elastic:
-        augment = Affine(10 * a, 0.07 * a, 0.1 * a, shear, trial.elastic)
-    loader, holdout = make_loaders(data, trial.batch_size, seed, device, augment, bool(trial.deskew))
+    model, average = trial.model().to(device, memory_format=torch.channels_last), None
+    loader, validation = make_loaders(data, trial.batch_size, seed, device, trial.augment(), bool(trial.deskew))
     optimizer = _optimizer(trial, model)
     scheduler = rise_and_fall(optimizer, trial.epochs * len(loader), trial.warmup)
-    average = None
     if trial.averaging:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trial.averaging), use_buffers=True)
-    rule, accuracies = dict(progress=False, average=average, label_smoothing=trial.label_smoothing), []
+    rule = dict(amp=bool(trial.amp), progress=False, average=average, label_smoothing=trial.label_smoothing)
     if trial.teacher:
         rule["teacher"] = build_model("most_accurate").to(memory_format=torch.channels_last)
         rule["teacher"].load_state_dict(load_file(trial.teacher))
     for epoch in range(1, trial.epochs + 1):
         trained = train(model, device, loader, optimizer, epoch, scheduler, **rule)
         if epoch > trial.epochs - 2:
-            accuracies.append(test(average or model, device, holdout, progress=False).accuracy)
+            yield trained, test(average or model, device, validation, progress=False)
+
+
+def run_trial(trial: Trial, seed: int, data: Data) -> dict:
+    """Train once, on one CPU thread; the line of the log, with the accuracies after the last two epochs."""
+    device, started = choose_device("cpu", threads=1), time.perf_counter()
+    passes = list(train_trial(trial, seed, data, device))
     return {
         "trial": str(trial),
         "seed": seed,
-        "parameters": count_parameters(model),
-        "accuracies": accuracies,
-        "train_accuracy": round(trained.accuracy, 5),
+        "parameters": count_parameters(trial.model()),
+        "accuracies": [tested.accuracy for _, tested in passes],
+        "train_accuracy": round(passes[-1][0].accuracy, 5),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -116,27 +129,55 @@ def _optimizer(trial: Trial, model) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
 
 
-def search(path: Path, jobs: int = 4, data_dir: str = "data", mirror: str = "") -> None:
+def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") -> None:
     """Run what the trials file asks for and the log does not hold yet, each as a line of its own; then the table.
 
-    Raises ValueError for a line that cannot be read and DataError where MNIST cannot be had.
+    Raises UsageError for a line that cannot be read and DataError where MNIST cannot be had.
     """
-    asked = [(str(trial), seed) for _, seeds, trial, _ in read_trials(path) for seed in seeds]
+    from ..batch.executor import engine
+
     log = path.with_name("log.jsonl")
-    done = {(row["trial"], row["seed"]) for row in read_log(log)}
-    waiting = [(*job, data_dir) for job in dict.fromkeys(asked) if job not in done]
-    if waiting:
+    if next_runs(path):
         load_data("mnist", data_dir, mirror)
-        _run_all(waiting, min(jobs, len(waiting)), log)
+        with engine(jobs) as pool:
+            while waiting := [(*run, data_dir) for run in next_runs(path)]:
+                for item, outcome in pool.map_unordered(_work, waiting):
+                    if isinstance(outcome, BaseException):
+                        raise UsageError(f"{item[0]} with seed {item[1]} failed: {outcome}") from outcome
+                    append_log(log, outcome)
+                    print(f"{outcome['accuracies'][-1]:.2%}  seed {item[1]}  {item[0]}", flush=True)
+                if pool.stops:
+                    break
     write_text(path.with_name("README.md"), table(path))
 
 
-def _run_all(waiting: list[tuple[str, int, str]], jobs: int, log: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        for row in pool.imap_unordered(_work, waiting, chunksize=1):
-            with log.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row) + "\n")
-            print(f"{row['accuracies'][-1]:.2%}  seed {row['seed']}  {row['trial']}", flush=True)
+def next_runs(path: Path) -> list[tuple[str, int]]:
+    """(trial, seed) of what is to be run next and is not in the log.
+
+    A line that makes several trials is a race: all of them run with its first seed, the better half of them with its
+    second, and so on, down to one. No training is cut short: where the rate falls to zero, an accuracy half-way
+    through says little.
+    """
+    done = {(row["trial"], row["seed"]): row["accuracies"][-1] for row in read_log(path.with_name("log.jsonl"))}
+    waiting = []
+    for _, seeds, trials, _ in read_trials(path):
+        left = [str(trial) for trial in trials]
+        for turn, seed in enumerate(seeds):
+            missing = [(trial, seed) for trial in left if (trial, seed) not in done]
+            waiting += missing
+            if missing and len(trials) > 1:
+                break
+            if not missing:
+                left.sort(key=lambda trial: -sum(done[trial, s] for s in seeds[: turn + 1]))
+                left = left[: -(-len(left) // 2)]
+    return list(dict.fromkeys(waiting))
+
+
+def append_log(log: Path, row: dict) -> None:
+    """Add a line; where an earlier write was cut off, on a line of its own."""
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write("\n" * (text != "" and not text.endswith("\n")) + json.dumps(row) + "\n")
 
 
 def _work(job: tuple[str, int, str]) -> dict:
@@ -144,8 +185,24 @@ def _work(job: tuple[str, int, str]) -> dict:
     return run_trial(Trial.read(text), seed, load_data("mnist", data_dir, split="holdout"))
 
 
-def read_trials(path: Path) -> list[tuple[str, list[int], Trial, str]]:
-    """(heading, seeds, trial, what was made of it) for each trial of the file. Raises ValueError, naming the line."""
+def paired(settings) -> dict:
+    """Holdout accuracies of one recipe with and without bfloat16, seed by seed, a thread a run."""
+    from ..batch.executor import engine
+
+    base = f"epochs={settings.epochs} learning_rate=0.1 weight_decay=0.0"
+    variants = {"ours": base, "ours, amp": f"{base} amp=1"}
+    items = [(text, 1000 + seed, settings.data_dir) for seed in range(settings.seeds) for text in variants.values()]
+    with engine(os.cpu_count()) as pool:
+        found = {item: outcome["accuracies"][-1] for item, outcome in pool.map_unordered(_work, items)}
+    accuracies = {name: [found[item] for item in items if item[0] == text] for name, text in variants.items()}
+    return {"epochs": settings.epochs, "accuracies": accuracies}
+
+
+def read_trials(path: Path) -> list[tuple[str, list[int], list[Trial], str]]:
+    """(heading, seeds, trials, what was made of them) of each line. Raises UsageError, naming the line.
+
+    A word with several values, as in learning_rate=0.1,0.2, makes a trial of each, with several words of each pair.
+    """
     heading, found = "", []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith("#"):
@@ -153,16 +210,31 @@ def read_trials(path: Path) -> list[tuple[str, list[int], Trial, str]]:
         elif line.strip():
             try:
                 words, _, outcome = line.partition("#")
-                seeds, _, text = words.strip().partition(" ")
-                found.append((heading, [int(seed) for seed in seeds.split(",")], Trial.read(text), outcome.strip()))
+                seeds, *values = words.split()
+                choices = [[f"{name}={one}" for one in value.split(",")] for name, _, value in map(_cut, values)]
+                trials = [Trial.read(" ".join(chosen)) for chosen in itertools.product(*choices)]
+                found.append((heading, [int(seed) for seed in seeds.split(",")], trials, outcome.strip()))
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise UsageError(f"{path}, line {number}: {error}") from error
     return found
 
 
+def _cut(word: str) -> tuple[str, str, str]:
+    return word.partition("=")
+
+
 def read_log(log: Path) -> list[dict]:
-    """The log's rows; none where there is no log yet."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    """The log's rows; a line that is none, as one whose writing was cut off, is said and passed over."""
+    rows = []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row["trial"], row["seed"], row["accuracies"][-1], row["train_accuracy"], row["parameters"]
+            rows.append(row)
+        except (ValueError, LookupError, TypeError):
+            print(f"{log}, line {number}: no whole line of the log, passed over", file=sys.stderr)
+    return rows
 
 
 def table(path: Path) -> str:
@@ -171,10 +243,11 @@ def table(path: Path) -> str:
     for row in read_log(path.with_name("log.jsonl")):
         rows.setdefault(row["trial"], {})[row["seed"]] = row
     parts: dict[str, list[str]] = {}
-    for heading, seeds, trial, outcome in read_trials(path):
-        known = rows.pop(str(trial), {})
-        found = [known[seed] for seed in seeds if seed in known]
-        parts.setdefault(heading, []).extend([_row(str(trial), found, outcome)] if found else [])
+    for heading, seeds, trials, outcome in read_trials(path):
+        for trial in trials:
+            known = rows.pop(str(trial), {})
+            found = [known[seed] for seed in seeds if seed in known]
+            parts.setdefault(heading, []).extend([_row(str(trial), found, outcome)] if found else [])
     if rows:
         left = [_row(trial, list(known.values()), "dropped") for trial, known in rows.items()]
         parts["Blocks that were tried and taken out of the code again"] = left
@@ -187,7 +260,7 @@ RULE = "|---|---|---|---|---|---|---|"
 ABOUT = """Every trial that was made, with the accuracy on 10,000 images held out of the training set, after training on
 the other 50,000, as was `teacher.safetensors`; the test images were not looked at. Words not given have the defaults of
 `Trial` in `mnist_utils/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on.
-`python -m mnist_utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page. With n = 1 a
+`mnist-utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page. With n = 1 a
 figure is uncertain by about 0.06 points, more for the smallest models."""
 
 
@@ -195,5 +268,7 @@ def _row(trial: str, found: list[dict], outcome: str) -> str:
     lasts = [100 * row["accuracies"][-1] for row in found]
     spread = f"{statistics.stdev(lasts):.3f}" if len(lasts) > 1 else ""
     training = f"{100 * statistics.mean(row['train_accuracy'] for row in found):.2f}%"
+    if outcome.startswith("kept") and len(found) < 2:
+        outcome += " (on one seed only)"
     cells = [trial, f"{found[0]['parameters']:,}", str(len(found)), f"{statistics.mean(lasts):.3f}%", spread, training]
     return f"| {' | '.join([*cells, outcome])} |"

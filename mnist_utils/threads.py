@@ -1,0 +1,138 @@
+"""How many threads train a network, so that its numbers never depend on how many there were.
+
+    settle(0)                        # once; choose_device does it
+    sharing = Sharing()              # for each pass over the data
+    with sharing:                    # around each step's forward pass; the backward pass follows its lead
+        logits = model(images)
+
+A sum of floating-point numbers depends on its order, and torch's order on the number of threads. So one thread does
+everything, except for the two operations in which no sum crosses from one thread to another: a convolution's output,
+and the gradient of its input. These are shared out among all threads while that is faster. On a quiet machine it is;
+where other programs use the cores it is several times slower, because each operation waits for its slowest thread.
+So the steps themselves are timed, again and again, and the faster way is taken. The weights are the same to the last
+bit either way, and the same as with one thread.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+TRIES = 4  # steps that are timed of each way
+GAIN = 0.95  # the other way must take less than this share of the time to be taken
+REST = 20  # a trial is followed by so many times its own duration without one, and by a second at least
+_own_choice = (
+    torch.get_num_threads()
+)  # before anyone changed it: the cores, or what OMP_NUM_THREADS says
+_shared = 1
+
+
+def settle(threads: int) -> None:
+    """Use `threads` threads for every operation; 0 means one, with help where this changes no number."""
+    global _shared
+    torch.set_num_threads(threads or 1)
+    _shared = 1 if threads else _own_choice
+
+
+class Pace:
+    """Which number of threads, 1 or `most`, makes the steps faster at the moment."""
+
+    def __init__(self, most: int):
+        self.best, self.other = 1, most
+        self.trying = False
+        self.begun: float | None = None
+        self.recent: list[float] = []  # seconds of the last steps with `best` threads
+        self.trial: list[float] = []  # and of those with `other`, while it is tried
+        self.next_trial = 0.0
+
+    def step(self, now: float) -> int:
+        """The number of threads for the step that begins at `now` (seconds), when the one before it has ended."""
+        if self.best == self.other:
+            return self.best
+        if self.begun is not None:
+            (self.trial if self.trying else self.recent).append(now - self.begun)
+            self.recent = self.recent[-TRIES:]
+        self.begun = now
+        if self.trying:
+            # A trial that has taken longer than all the steps it is compared with has lost: it ends early.
+            if len(self.trial) == TRIES or sum(self.trial) > sum(self.recent):
+                self._conclude(now)
+        elif len(self.recent) == TRIES and now >= self.next_trial:
+            self.trying, self.trial = True, []
+        return self.other if self.trying else self.best
+
+    def _conclude(self, now: float) -> None:
+        if len(self.trial) == TRIES and sum(self.trial) < GAIN * sum(self.recent):
+            self.best, self.other = self.other, self.best
+            self.recent = self.trial
+        self.trying = False
+        self.next_trial = now + max(1.0, REST * sum(self.trial))
+
+
+class Sharing(TorchFunctionMode):
+    """While it is entered, convolutions on the CPU are shared out among threads where that is faster.
+
+    Each entry is taken for the beginning of a training step. It does nothing after `settle` with a number of threads.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.pace = Pace(_shared)
+        self.threads = 1
+
+    def __enter__(self):
+        self.threads = self.pace.step(time.perf_counter())
+        return super().__enter__()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.conv2d and self.threads > 1 and not torch.is_autocast_enabled("cpu"):
+            return _convolve(self.threads, *args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _convolve(threads, images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """As `torch.conv2d`, shared out among `threads`."""
+    if images.device.type != "cpu" or images.ndim != 4 or isinstance(padding, str):
+        return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    places = [
+        [size, size] if isinstance(size, int) else list(size)
+        for size in (stride, padding, dilation)
+    ]
+    return _Convolution.apply(threads, images, weight, bias, *places, groups)
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution whose output and whose input's gradient are computed by several threads, the rest by one."""
+
+    @staticmethod
+    def forward(ctx, threads, images, weight, bias, stride, padding, dilation, groups):
+        ctx.save_for_backward(images, weight)
+        ctx.threads = threads
+        ctx.bias_sizes = None if bias is None else [len(bias)]
+        ctx.places = (stride, padding, dilation, False, [0, 0], groups)  # not transposed
+        return _with_threads(
+            threads, torch.conv2d, images, weight, bias, stride, padding, dilation, groups
+        )
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        images, weight = ctx.saved_tensors
+        _, of_images, of_weight, of_bias = ctx.needs_input_grad[:4]
+        backward = torch.ops.aten.convolution_backward
+        given = (gradient, images, weight, ctx.bias_sizes, *ctx.places)
+        grads = [None, None, None]
+        if of_images:
+            grads[0] = _with_threads(ctx.threads, backward, *given, [True, False, False])[0]
+        if of_weight or of_bias:
+            # These sums go over all images, so that their order would depend on the number of threads.
+            grads[1:] = backward(*given, [False, of_weight, of_bias])[1:]
+        return None, *grads, None, None, None, None
+
+
+def _with_threads(threads: int, function, *arguments):
+    torch.set_num_threads(threads)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(1)
