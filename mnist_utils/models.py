@@ -128,7 +128,7 @@ def _block(kind: str | None, inward: int, outward: int, times: int, activation: 
 
 MODELS = {
     "seed": SeedModel,
-    "smallest": partial(ConvNet, "v12 s16 M s16 s16 M s14", "SiLU"),
+    "smallest": partial(ConvNet, "v12 s20 M s16 s20 M s20", "SiLU"),
     "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
     "fewest_epochs": partial(ConvNet, "v16 v16 M v24 v24 M v32"),
     "quickest": partial(ConvNet, "v12 v16 M v24 v24 M v32"),
