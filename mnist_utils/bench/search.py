@@ -259,9 +259,10 @@ def table(path: Path) -> str:
 RULE = "|---|---|---|---|---|---|---|"
 ABOUT = """Every trial that was made, with the accuracy on 10,000 images held out of the training set, after training on
 the other 50,000, as was `teacher.safetensors`; the test images were not looked at. Words not given have the defaults of
-`Trial` in `mnist_utils/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on.
+`Trial` in `mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on.
 `mnist-utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page. With n = 1 a
-figure is uncertain by about 0.06 points, more for the smallest models."""
+figure is uncertain by about 0.06 points, more for the smallest models. Trials of one to four epochs with `deskew=1`
+were made before two terms of a sum changed places, so that running them again gives other last digits."""
 
 
 def _row(trial: str, found: list[dict], outcome: str) -> str:
