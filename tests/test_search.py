@@ -47,7 +47,7 @@ def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits)
 
 def test_the_table_is_made_of_log_and_trials(tmp_path):
     (tmp_path / "trials.txt").write_text("# small ones\n1000,1001 epochs=4 # kept: better\n1000 epochs=3\n")
-    rows = [("epochs=4", 1000, 0.991), ("epochs=4", 1001, 0.993), ("epochs=5 norm=odd", 1000, 0.98)]
+    rows = [("epochs=4", 1000, 0.991), ("epochs=4", 1001, 0.993), ("blocks=c8*2 epochs=5 norm=odd", 1000, 0.98)]
     (tmp_path / "log.jsonl").write_text(
         "".join(
             json.dumps(dict(trial=t, seed=s, parameters=9954, accuracies=[0.9, a], train_accuracy=0.99, seconds=1))
@@ -56,8 +56,11 @@ def test_the_table_is_made_of_log_and_trials(tmp_path):
         )
     )
     text = search.table(tmp_path / "trials.txt")
-    assert "| epochs=4 | 9,954 | 2 | 99.200% | 0.141 | 99.00% | kept: better |" in text and "epochs=3" not in text
-    assert "| epochs=5 norm=odd | 9,954 | 1 | 98.000% |  | 99.00% |" in text.split("taken out")[1]
+    assert "| training | network | epochs | other words | kept" in text
+    assert "| **99.200%** | 9,954 | 2 | 0.141 | 99.00% | seed | 4 |  | kept: better |" in text
+    assert "| 3 |" not in text
+    left = r"| **98.000%** | 9,954 | 1 |  | 99.00% | c8*2 | 5 | norm=odd | dropped |".replace("*2", r"\*2")
+    assert left in text.split("taken out")[1]
 
 
 def test_the_committed_page_is_what_log_and_trials_say():

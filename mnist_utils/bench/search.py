@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ..data import Data, load_data, make_loaders
 from ..models import ConvNet, SeedModel, build_model, count_parameters
 from ..muon import Muon, split_parameters
 from ..records import write_text
+from ..templating import literal
 from ..training import choose_device, rise_and_fall, set_seed, test, train
 
 
@@ -160,34 +162,58 @@ def read_log(log: Path) -> list[dict]:
 
 
 def table(path: Path) -> str:
-    """Every trial with its holdout accuracy at the last epoch, as Markdown, under the file's headings."""
+    """The page of all trials as Markdown: what each scored on the holdout, then its words, a column each."""
     rows: dict[str, dict[int, dict]] = {}
     for row in read_log(path.with_name("log.jsonl")):
         rows.setdefault(row["trial"], {})[row["seed"]] = row
-    parts: dict[str, list[str]] = {}
+    # (heading, words of the trial, its rows of the log, what was made of it)
+    tried = []
     for heading, seeds, trial, outcome in read_trials(path):
         known = rows.pop(str(trial), {})
-        found = [known[seed] for seed in seeds if seed in known]
-        parts.setdefault(heading, []).extend([_row(str(trial), found, outcome)] if found else [])
-    if rows:
-        left = [_row(trial, list(known.values()), "dropped") for trial, known in rows.items()]
-        parts["Blocks that were tried and taken out of the code again"] = left
-    head = "| trial | parameters | n | holdout, last epoch | standard deviation | training | kept or dropped, and why |"
-    lines = [line for heading, rows in parts.items() for line in ("", f"## {heading}", "", head, RULE, *rows)]
-    return "\n".join(["# The search, on the holdout images", "", ABOUT, *lines]) + "\n"
+        tried.append((heading, str(trial), [known[s] for s in seeds if s in known], outcome))
+    left = "Blocks that were tried and taken out of the code again"
+    tried += [(left, trial, list(known.values()), "dropped") for trial, known in rows.items()]
+    tried = [trial for trial in tried if trial[2]]
+    # A word that few trials have gets no column of its own.
+    counts = Counter(word.partition("=")[0] for _, text, _, _ in tried for word in text.split())
+    words = [name for name in SHORT if counts[name] >= len(tried) / 10]
+    names = [*RESULTS, *(SHORT[word] for word in words), "other words", "kept or dropped, and why"]
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    parts = [ABOUT]
+    for heading in dict.fromkeys(trial[0] for trial in tried):
+        lines = [_row(*trial[1:], words) for trial in tried if trial[0] == heading]
+        parts.append("\n".join([f"## {literal(heading)}\n", head, *lines]))
+    return "\n\n".join(parts) + "\n"
 
 
-RULE = "|---|---|---|---|---|---|---|"
-ABOUT = """Every trial that was made, with the accuracy on 10,000 images held out of the training set, after training on
-the other 50,000, as was `teacher.safetensors`; the test images were not looked at. Words not given have the defaults of
-`Trial` in `mnist_utils/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on.
-`python -m mnist_utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page. With n = 1 a
-figure is uncertain by about 0.06 points, more for the smallest models."""
+RESULTS = (
+    "holdout", "parameters", "n", "standard deviation", "training", "network"
+)  # fmt: skip
+SHORT = {
+    "activation": "activation", "epochs": "epochs", "batch_size": "batch", "optimizer": "optimizer",
+    "learning_rate": "rate", "warmup": "warm-up", "weight_decay": "decay", "augmentation": "distortion",
+    "elastic": "elastic", "averaging": "averaging", "deskew": "straightened", "shear": "slant",
+}  # fmt: skip
+ABOUT = """# The search, on the holdout images
+
+Every trial that was made, with its accuracy at the last epoch on 10,000 images held out of the training set, after training on the other
+50,000, as was `teacher.safetensors`. The test images were not looked at. A word without a value has the default of
+`Trial` in `mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on. With
+n = 1 a figure is uncertain by about 0.06 points, more for the smallest models. Press a column's name to sort by it.
+
+![Parameters against holdout accuracy of every training of the search, at full length and with fewer epochs](trials.svg)
+
+`python -m mnist_utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page's text;
+`python -m mnist_utils report` then draws the figure."""
 
 
-def _row(trial: str, found: list[dict], outcome: str) -> str:
+def _row(trial: str, found: list[dict], outcome: str, words: list[str]) -> str:
     lasts = [100 * row["accuracies"][-1] for row in found]
     spread = f"{statistics.stdev(lasts):.3f}" if len(lasts) > 1 else ""
     training = f"{100 * statistics.mean(row['train_accuracy'] for row in found):.2f}%"
-    cells = [trial, f"{found[0]['parameters']:,}", str(len(found)), f"{statistics.mean(lasts):.3f}%", spread, training]
-    return f"| {' | '.join([*cells, outcome])} |"
+    given = dict(word.partition("=")[::2] for word in trial.split())
+    network = given.pop("blocks", "seed")
+    columns = [given.pop(word, "") for word in words]
+    others = " ".join(f"{name}={value}" for name, value in given.items())
+    results = [f"**{statistics.mean(lasts):.3f}%**", f"{found[0]['parameters']:,}", str(len(found)), spread, training]
+    return f"| {' | '.join([*results, *map(literal, [network, *columns, others, outcome])])} |"

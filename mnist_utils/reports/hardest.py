@@ -6,6 +6,7 @@
 A run keeps them in `misread.csv`: image (its place among the 10,000 test images), label, guess, confidence.
 """
 
+import base64
 import csv
 import statistics
 from collections import Counter
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ..errors import RecordError
 from ..plots import DPI, TARGET
+from ..templating import fill
 
 MOST = 24  # digits that are shown
 # Test images whose label fewer than three of five raters held, and how many did: mturk/mnist_mturk.json of
@@ -84,34 +86,20 @@ def rank(runs: list[list[Mistake]]) -> list[Digit]:
     return sorted(digits, key=lambda digit: (-digit.count, -digit.confidence, digit.image))
 
 
-def page(runs: list[list[Mistake]], shown: int = MOST) -> str:
-    """The page as Markdown."""
-    digits, n = rank(runs), len(runs)
-    rows = [
-        f"| {d.image} | {d.label} | {d.guess} | {d.count} of {n} | {d.confidence:.0%} | {d.label_held} |"
-        for d in digits[:shown]
-    ]
-    parts = [
-        "# The digits misread most",
-        _summary(runs, digits),
-        f"![{describe(runs, shown)}](digits.png)",
-        "| test image | label | most often read as | misread by | mean confidence | raters who held the label |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(rows),
-        "Test images are counted from 0. The last column is not ours: Northcutt, Athalye and Mueller (2021, *Pervasive "
-        "Label Errors in Test Sets Destabilize Machine Learning Benchmarks*) showed each test image that their method "
-        f"flagged to five people; of {len(HELD)} fewer than three held the label that MNIST gives. Nothing is left out "
-        "of any accuracy for it, here or elsewhere in these reports.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(runs: list[list[Mistake]], digits: list[Digit]) -> str:
-    n, every = len(runs), sum(digit.count == len(runs) for digit in digits)
-    doubted = [sum(mistake.image in HELD for mistake in run) for run in runs]
-    return (
-        f"Over {n} runs, {len(digits)} of the 10,000 test images were misread at least once and {every} by every run. "
-        f"A run misreads {statistics.mean(map(len, runs)):.1f} on average, and {statistics.mean(doubted):.1f} of these "
-        f"carry a label that most raters doubt (with a question mark in the picture)."
+def page(runs: list[list[Mistake]], counted: str = "", shown: int = MOST) -> str:
+    """The page as Markdown; `counted` names the runs."""
+    digits = rank(runs)
+    return fill(
+        "hardest.md.j2",
+        counted=counted,
+        n=len(runs),
+        digits=digits,
+        every=sum(digit.count == len(runs) for digit in digits),
+        mean=statistics.mean(map(len, runs)),
+        doubted=statistics.mean(sum(mistake.image in HELD for mistake in run) for run in runs),
+        alt=describe(runs, shown),
+        shown=shown,
+        held=len(HELD),
     )
 
 
@@ -126,11 +114,11 @@ def describe(runs: list[list[Mistake]], shown: int = MOST) -> str:
     return f"The {len(digits)} test digits misread most over {n} runs: {listed}."
 
 
-def picture(images, runs: list[list[Mistake]], shown: int = MOST, columns: int = 8) -> Figure:
+def picture(images, runs: list[list[Mistake]], shown: int = MOST, columns: int = 6) -> Figure:
     """The digits misread most, from test `images`, uint8 (10000, 28, 28): label, guess, how many runs."""
     digits = rank(runs)[:shown]
     rows = max(1, -(-len(digits) // columns))
-    figure = Figure(figsize=(columns * 0.95, rows * 1.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.95, rows * 1.45), dpi=DPI, layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
     for axes, digit in zip(figure.axes, digits):
@@ -141,11 +129,31 @@ def picture(images, runs: list[list[Mistake]], shown: int = MOST, columns: int =
     return figure
 
 
-def cached_images(data_dir: str | Path):
-    """MNIST's test images, uint8 (10000, 28, 28), where the cache in `data_dir` has them, else None; no download."""
+def cached_test_set(data_dir: str | Path):
+    """MNIST's test images, uint8 (10000, 28, 28), and their labels, where the cache in `data_dir` has
+    them, else None; nothing is downloaded."""
     from torchvision.datasets import MNIST
 
     try:
-        return MNIST(data_dir, train=False).data
+        found = MNIST(data_dir, train=False)
+        return found.data, found.targets
     except RuntimeError:
         return None
+
+
+def to_try(images, labels, runs: list[list[Mistake]]) -> list[dict]:
+    """Twenty test images for the pad: the ten misread most, then the first of each digit.
+
+    Each has `image` (its place among the 10,000), `label` and `pixels`, base64 of 784 bytes.
+    """
+    labels = [int(label) for label in labels]
+    hardest = [digit.image for digit in rank(runs)[:10]]
+    firsts = [labels.index(digit) for digit in range(10) if digit in labels]
+    return [
+        {
+            "image": image,
+            "label": labels[image],
+            "pixels": base64.b64encode(bytes(images[image].flatten().tolist())).decode(),
+        }
+        for image in dict.fromkeys(hardest + firsts)
+    ]

@@ -1,13 +1,15 @@
-"""A page on which the reader draws a digit and a trained model answers, in the browser alone.
+"""A page on which the reader draws a digit and trained models answer, in the browser alone.
 
-    page(Path("reports/every_seed/seed-0"), Path("reports"))     # HTML with the weights in it
+    page(results, Path("reports"))     # HTML with the models' weights in it
 
-The model is taken apart into its operations by torch.export, so any network of convolutions, batch norms, activations,
-poolings, sums and means will do; `templates/network.js` carries them out. The tests compare it with torch.
+A model is taken apart into its operations by torch.export, so any network of convolutions, batch
+norms, activations, poolings, sums and means will do; `templates/network.js` carries them out. The
+tests compare it with torch.
 """
 
 import base64
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +18,47 @@ from torch import Tensor, nn
 
 from ..data import MEAN, STD
 from ..errors import RecordError
-from ..templating import STYLE, TEMPLATES, fill
+from ..templating import fill
 from .export import load_run, trace
+from .html import whole_page
+from .results import Result, run_folders
+
+SCRIPTS = ("network.js", "image.js", "pad.js")
 
 
-def page(folder: Path, root: Path) -> str:
-    """The page for the run in `folder`; it will lie in `root`, above it. Raises RecordError."""
+def page(results: list[Result], root: Path) -> str:
+    """The page for the first seeds of `results`, the best of them chosen first; it lies in `root`.
+
+    A network that the page cannot run is left out, and standard error says so. With the test images
+    that `hardest/to_try.json` holds, where it is there.
+    """
+    models = []
+    for result in sorted(results, key=lambda result: -result.mean):
+        try:
+            models.append(_model(result, root))
+        except (RecordError, ValueError) as error:
+            print(f"not on the pad: {result.name} ({error})", file=sys.stderr)
+    file = root / "hardest/to_try.json"
+    images = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    # In a script, "</" would end it.
+    data = json.dumps({"models": models, "images": images}).replace("<", "\\u003c")
+    body = fill("pad.html.j2", models=models, images=images, data=data)
+    return whole_page(root / "pad.html", root, "Draw a digit", body, SCRIPTS)
+
+
+def _model(result: Result, root: Path) -> dict:
+    folder = run_folders(root, [result])[0]
     record, model = load_run(folder)
-    try:
-        network = {"mean": MEAN, "std": STD, "steps": program(model)}
-    except ValueError as error:
-        raise RecordError(f"{folder}: no page to draw on ({error})") from error
-    return fill(
-        "pad.html.j2",
-        record=record,
-        report=(folder / f"{record.notebook}.html").relative_to(root).as_posix(),
-        network=json.dumps(network),
-        style=STYLE.read_text(encoding="utf-8"),
-        scripts=[(TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "pad.js")],
-    )
+    return {
+        "name": f"{result.name}, seed {record.seed}",
+        "report": (folder / f"{result.name}.html").relative_to(root).as_posix(),
+        "parameters": record.model["parameters"],
+        "accuracy": record.last.validation_accuracy,
+        "deskew": record.parameters.get("deskew") is True,
+        "mean": MEAN,
+        "std": STD,
+        "steps": program(model),
+    }
 
 
 def program(model: nn.Module) -> list[dict]:

@@ -2,216 +2,333 @@
 
     rebuild(Path("reports"), Path("README.md"))     # every page, plot and table of results
 
-Nothing is executed or trained here.
+Nothing is executed or trained here. The pages' words stand in `templates/*.md.j2`.
 """
 
+import html as escaping
+import json
 import re
 import statistics
+import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..assignment import PASS, judge, overall
-from ..errors import RecordError
+from ..assignment import ASSIGNMENT, judge, overall
+from ..errors import RecordError, UsageError
 from ..records import RunRecord, write_text
-from .html import refresh, render, render_page
-from .results import Result, best_with_weights, collect, run_folders
-
-BEGIN, END = "<!-- results: `python -m mnist_utils report` writes what follows -->", "<!-- end of results -->"
-HEAD = (
-    "| notebook | parameters | epochs | seeds | last epoch, mean | standard deviation | lowest to highest "
-    "| seeds that end at 99.40% or more | best epoch, mean |\n|---|---|---|---|---|---|---|---|---|"
+from ..templating import fill, literal
+from .html import OTHERS, refresh, render, render_page
+from .repository import BADGE, NOBODY, colab, current, site
+from .results import (
+    Result,
+    collect,
+    interval,
+    paired,
+    run_folders,
+    spread,
+    wilson,
+    with_weights,
 )
 
+BEGIN = "<!-- results: `python -m mnist_utils report` writes what follows -->"
+END = "<!-- end of results -->"
 
-def rebuild(root: Path, readme: Path, sources: Path = Path("notebooks"), data_dir: str | Path = "data") -> list[Result]:
+
+@dataclass(frozen=True)
+class Words:
+    """What a notebook says of itself: `title`, and its paragraphs Target and Result as Markdown."""
+
+    title: str
+    target: str = ""
+    result: str = ""
+
+    @property
+    def goal(self) -> tuple[str, str]:
+        """The title's short name and what follows it."""
+        name, _, text = self.title.partition(" · ")
+        return name, text
+
+
+def rebuild(
+    root: Path, readme: Path, sources: Path = Path("notebooks"), data_dir: str | Path = "data"
+) -> list[Result]:
     """Write every page, plot and table of results under `root` and the table in `readme`; what was read.
 
-    The executed notebooks that are kept get the words that their sources have now (`refresh`). The pictures of the
-    digits misread most need MNIST's test images in `data_dir`; without them that page stays as it is.
+    The executed notebooks that are kept get the words that their sources have now (`refresh`). Which
+    digits are hardest is shown with MNIST's test images in `data_dir`; without them that page stays as
+    it is. Records that cannot be read are left out, and standard error says so.
 
-    Raises RecordError for records that cannot be read or do not belong together.
+    Raises RecordError for records that do not belong together.
     """
-    results = collect(root)
+    left_out: list[str] = []
+    results = collect(root, left_out)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    repository = _repository(readme.parent)
+    readme_text = with_table(readme.read_text(encoding="utf-8"), results, root, repository)
+    # First what the pages' headers lead to, since a header names the pages that are there.
     for result in results:
-        _write_result(root / result.name, result, results, sources)
-    _write_plots(root, results)
+        _write_result(root, result, results, sources, repository)
+    _write_figures(root, results)
     _write_hardest(root, results, data_dir)
     _write_pad(root, results)
-    write_text(root / "README.md", index(results, root))
-    for page_ in [root / "README.md", *sorted(root.glob("*/README.md"))]:
-        render_page(page_)
-    write_text(readme, with_table(readme.read_text(encoding="utf-8"), results, f"{root.name}/"))
+    write_text(root / "README.md", index(results, root, repository))
+    write_text(readme, readme_text)
+    for markdown in [root / "README.md", *sorted(root.glob("*/README.md"))]:
+        scripts = ("sort.js",) if markdown.parent.name == "search" else ()
+        render_page(markdown, root, scripts)
+    for folder in run_folders(root, results):
+        executed = folder / f"{folder.parent.name}.ipynb"
+        if executed.exists():
+            render(executed, root, sources / executed.name)
     return results
 
 
-def _write_result(folder: Path, result: Result, others: list[Result], sources: Path) -> None:
-    from .. import plots
-
-    plots.save(plots.seed_curves(list(result.records.values())), folder / "seeds.png")
-    write_text(folder / "README.md", page(result, others))
-    for executed in sorted(folder.glob(f"seed-*/{result.name}.ipynb")):
-        refresh(executed, sources / executed.name)
-        render(executed)
+def _repository(folder: Path) -> str:
+    """owner/name of the project in `folder`, or that of nobody where there is none."""
+    try:
+        return current(folder)
+    except UsageError:
+        return f"{NOBODY}/mnist-utils"
 
 
-def _write_plots(root: Path, results: list[Result]) -> None:
-    from .. import plots
-    from . import frontier
+def _write_result(root: Path, result: Result, others: list[Result], sources: Path, repository: str) -> None:
+    from . import figures
+
+    folder = root / result.name
+    for run in run_folders(root, [result]):
+        refresh(run / f"{result.name}.ipynb", sources / f"{result.name}.ipynb")
+    figures.save(figures.seed_curves(result), folder / "seeds")
+    small = figures.small_curves(result, figures.lowest(others))
+    write_text(folder / "curve.svg", figures.svg(small))
+    write_text(folder / "README.md", page(result, others, root, repository))
+
+
+def _write_figures(root: Path, results: list[Result]) -> None:
+    from . import figures, frontier
 
     if results:
-        plots.save(frontier.against_parameters(points(results)), root / "parameters.png")
-        plots.save(frontier.against_epochs(points(results)), root / "epochs.png")
+        points = frontier.points(results)
+        figures.save(frontier.against_parameters(points), root / "parameters")
+        figures.save(frontier.against_epochs(points), root / "epochs")
+    log, bench = root / "search/log.jsonl", root / "bench/bench.json"
+    if log.exists():
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        figures.save(figures.search_scatter(rows), root / "search/trials")
+    if bench.exists():
+        measured = json.loads(bench.read_text(encoding="utf-8"))["loop"]
+        figures.save(figures.speed_bars(measured), root / "bench/speed")
 
 
 def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> None:
     from .. import plots
     from . import hardest
 
-    runs, folder = hardest.read(run_folders(root, results)), root / "hardest"
-    if not runs:
-        return
-    images = hardest.cached_images(data_dir)
-    if images is not None:
+    folders = [f for f in run_folders(root, results) if (f / "misread.csv").exists()]
+    runs, folder = hardest.read(folders), root / "hardest"
+    test_set = hardest.cached_test_set(data_dir) if runs else None
+    if test_set is not None:
         folder.mkdir(exist_ok=True)
-        plots.save(hardest.picture(images, runs), folder / "digits.png")
-        write_text(folder / "README.md", hardest.page(runs))
+        plots.save(hardest.picture(test_set[0], runs), folder / "digits.png")
+        write_text(folder / "README.md", hardest.page(runs, counted(folders)))
+        write_text(folder / "to_try.json", json.dumps(hardest.to_try(*test_set, runs), indent=1) + "\n")
+
+
+def counted(folders: Iterable[Path]) -> str:
+    """Which runs these are, as in "every_seed seed 0; smallest seeds 0-9"."""
+    seeds: dict[str, list[int]] = {}
+    for folder in folders:
+        seeds.setdefault(folder.parent.name, []).append(int(folder.name.removeprefix("seed-")))
+    return "; ".join(f"{name} seed{'s' * (len(s) > 1)} {_ranges(s)}" for name, s in seeds.items())
 
 
 def _write_pad(root: Path, results: list[Result]) -> None:
-    best = best_with_weights(root, results)
-    if best:
+    kept = with_weights(root, results)
+    if kept:
         from . import pad
 
-        write_text(root / "pad.html", pad.page(run_folders(root, [best])[0], root))
+        write_text(root / "pad.html", pad.page(kept, root))
 
 
-def points(results: Iterable[Result]) -> list:
-    """The results as points of the plots over all notebooks."""
-    from .frontier import Point
+def read_words(root: Path, result: Result) -> Words:
+    """What the notebook of the first seed says of itself; only its name where none was kept."""
+    path = run_folders(root, [result])[0] / f"{result.name}.ipynb"
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+    except (OSError, ValueError, LookupError, TypeError):
+        return Words(result.name)
+    said = {
+        name: " ".join(paragraph.split())
+        for name, paragraph in re.findall(r"^\*\*(Target|Result)\.\*\* (.*?)(?:\n\n|\Z)", text, re.M | re.S)
+    }
+    title = notebook["metadata"].get("title") or result.name
+    return Words(title, said.get("Target", ""), said.get("Result", ""))
 
-    return [
-        Point(
-            result.name, result.first.model["parameters"], len(result.first.epochs), statistics.mean(result.last),
-            statistics.mean(result.best), len(result.last), _deviation(result.last),
-        )
-        for result in results
-    ]  # fmt: skip
+
+def own_target_missed(result: Result, target: str) -> str:
+    """Which limits of a notebook's own target, as its words give them, the result misses; "" if none."""
+    missed = []
+    for limit, unit in re.findall(r"\bat most ([\d,]+) (parameters|epochs)", target):
+        if getattr(result, unit) > int(limit.replace(",", "")):
+            missed.append(f"at most {limit} {unit}")
+    for least in re.findall(r"\bmean of at least ([\d.]+\d)%", target):
+        if result.mean < float(least):
+            missed.append(f"a mean of at least {least}%")
+    return " and ".join(missed)
 
 
-def with_table(text: str, results: list[Result], prefix: str = "") -> str:
-    """`text` with the results table between its two marks. Raises RecordError where it has none."""
+def with_table(text: str, results: list[Result], root: Path, repository: str) -> str:
+    """`text` with the picture and the short table of results between its two marks.
+
+    Raises RecordError where it has none.
+    """
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise RecordError(f"the README must hold the lines {BEGIN!r} and {END!r} once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{before}{BEGIN}\n\n{table(results, prefix)}\n\n{END}{after}"
+    # The steps from one goal to the next are on the index page.
+    goals = [result for result in results if not result.name[:1].isdigit()] or results
+    rows = [_cells(result, root, repository, f"{root.name}/") for result in goals]
+    from . import frontier
+
+    block = fill(
+        "readme.md.j2",
+        rows=rows,
+        alt=frontier.describe("parameters", frontier.points(results)),
+        folder=root.name,
+        badge=BADGE,
+        nobody=repository.startswith(f"{NOBODY}/"),
+        repository=repository,
+    )
+    return f"{before}{BEGIN}\n\n{block.strip()}\n\n{END}{after}"
 
 
-def table(results: Iterable[Result], prefix: str = "") -> str:
-    """One row a notebook, as Markdown; links start with `prefix`."""
-    return "\n".join([HEAD, *(_row(result, prefix) for result in results)])
+def _cells(result: Result, root: Path, repository: str, prefix: str = "") -> dict:
+    """What a table over all notebooks says of one."""
+    words, n = read_words(root, result), len(result.last)
+    marks = []
+    for rule, passed, _ in result.rules():
+        letter = "P" if passed == n else "S" if passed else "F"
+        marks.append((letter, f"{rule}: {passed} of {n} seeds pass"))
+    return {
+        "name": result.name,
+        "goal": words.goal,
+        "link": f"{prefix}{result.name}/README.md",
+        "mean": f"{result.mean:.3f}%",
+        "share": f"{result.reaching(result.last)} of {n}",
+        "parameters": f"{result.parameters:,}",
+        "epochs": result.epochs,
+        "seeds": n,
+        "marks": marks,
+        "colab": colab(repository, result.name),
+        "missed": own_target_missed(result, words.target),
+    }
 
 
-def _row(result: Result, prefix: str) -> str:
-    last = result.last
-    cells = [
-        f"[{result.name}]({prefix}{result.name}/README.md)",
-        f"{result.first.model['parameters']:,}",
-        str(len(result.first.epochs)),
-        str(len(last)),
-        f"**{statistics.mean(last):.3f}%**",
-        _spread(last),
-        f"{min(last):.2f}% to {max(last):.2f}%",
-        f"{result.reaching(last)} of {len(last)}",
-        f"{statistics.mean(result.best):.3f}%",
+def index(results: list[Result], root: Path, repository: str) -> str:
+    """The page that opens `root`: the answer, one table, where the results stand, all curves."""
+    from . import frontier
+
+    points = frontier.points(results)
+    others = []
+    for place, name in OTHERS.items():
+        markdown = place.replace("index.html", "README.md")
+        if (root / markdown).exists():
+            others.append((name, site(repository) + place if markdown == place else markdown))
+    return fill(
+        "index.md.j2",
+        answer=answer(results),
+        rows=[_cells(result, root, repository) for result in results],
+        badge=BADGE,
+        nobody=repository.startswith(f"{NOBODY}/"),
+        repository=repository,
+        parameters=frontier.describe("parameters", points),
+        epochs=frontier.describe("epochs", points),
+        published=frontier.PUBLISHED,
+        curves=[(result.name, _alt(result)) for result in results],
+        others=others,
+    )
+
+
+def answer(results: list[Result]) -> str:
+    """The question's answer in a sentence, from the results that satisfy every rule on average."""
+    good = [
+        r
+        for r in results
+        if r.mean >= 100 * ASSIGNMENT.target and all(passed for _, passed, _ in r.rules()[1:])
     ]
-    return f"| {' | '.join(cells)} |"
+    if not good:
+        return "No notebook here reaches it on average yet."
+    small, quick = min(good, key=lambda r: r.parameters), min(good, key=lambda r: r.epochs)
+    high = max(good, key=lambda r: r.mean)
+    sure = max(good, key=lambda r: (r.reaching(r.last) / len(r.last), len(r.last)))
+    return (
+        f"**{small.parameters:,} parameters** are enough (mean {small.mean:.3f}%, {_to(small)}), or "
+        f"**{quick.epochs} epochs** ({quick.mean:.3f}%, {_to(quick)}). The highest mean is "
+        f"**{high.mean:.3f}%** ({_to(high)}). The surest, {_to(sure)}, reaches 99.40% at "
+        f"**{sure.reaching(sure.last)} of {len(sure.last)} seeds**."
+    )
 
 
-def page(result: Result, others: Iterable[Result] = ()) -> str:
+def _to(result: Result) -> str:
+    return f"[{result.name}]({result.name}/README.md)"
+
+
+def page(result: Result, others: Iterable[Result], root: Path, repository: str) -> str:
     """A notebook's page over all its seeds, as Markdown."""
-    first, n = result.first, len(result.records)
-    parts = [
-        f"# {result.name}: {n} {'seed' if n == 1 else 'seeds'}",
-        f"{first.model['parameters']:,} parameters, {len(first.epochs)} epochs, on MNIST's 10,000 test images. The "
-        "last epoch counts; the best is shown beside it. Every seed that was run is here.",
-        f"![{_alt(result)}](seeds.png)",
-        _numbers(result),
-        *[_pair(result, other) for other in others if other.name == first.against],
-        verdict(result),
-        _links(result),
-        _command(result),
-        _seeds(result),
-        "The standard deviation is over seeds, on the same test images. That these are 10,000 images and not others "
-        "adds about 0.08 points of uncertainty to every figure near 99.4%, the same for all seeds.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    words, seed = read_words(root, result), f"seed-{result.first.seed}"
+    records = list(result.records.values())
+    given = {"dataset": "mnist"}
+    if "threads" in records[0].device:
+        given["threads"] = records[0].device["threads"]
+    passes = overall(judge(result.first)) == "pass" or result.mean >= 100 * ASSIGNMENT.target
+    return fill(
+        "notebook.md.j2",
+        result=result,
+        n=len(records),
+        title=words.title,
+        missed=own_target_missed(result, words.target) if passes else "",
+        words=[
+            f"**{name}.** {escaping.escape(said, quote=False)}"
+            for name, said in (("Target", words.target), ("Result", words.result))
+            if said
+        ],
+        alt=_alt(result),
+        numbers=[_numbers(result, "last epoch", result.last), _numbers(result, "best epoch", result.best)],
+        pairs=[_pair(result, other) for other in others if other.name == result.first.against],
+        rules=verdict(result),
+        report=f"{site(repository)}{result.name}/{seed}/{result.name}.html",
+        seed=seed,
+        badge=BADGE,
+        colab=colab(repository, result.name),
+        seeds=_ranges(result.records),
+        given="".join(f" -p {name} {value}" for name, value in given.items()),
+        machines="; ".join(sorted({_machine(record) for record in records})),
+        each=[_seed(record) for record in records],
+    )
 
 
-def _numbers(result: Result) -> str:
-    lines = ["| | mean | 95% interval of the mean | standard deviation | lowest | highest | at 99.40% or more |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for name, values in (("last epoch", result.last), ("best epoch", result.best)):
-        spread = _spread(values)
-        share = f"{result.reaching(values)} of {len(values)} ({_wilson(result.reaching(values), len(values))})"
-        ends = f"{min(values):.2f}% | {max(values):.2f}%"
-        lines.append(f"| {name} | {statistics.mean(values):.3f}% | {_interval(values)} | {spread} | {ends} | {share} |")
-    return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{_deviation(values):.3f}" if len(values) > 1 else "one seed"
-
-
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _interval(values: list[float], form: str = ".3f") -> str:
-    """Student's t, 95%; nothing can be said of a single value or of equal ones."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return "one seed"
-    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values) - half:{form}} to {statistics.mean(values) + half:{form}}"
-
-
-def _wilson(count: int, n: int) -> str:
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, n).proportion_ci(method="wilson")
-    return f"Wilson 95%: {low:.0%} to {high:.0%}"
-
-
-def paired(result: Result, other: Result) -> list[float]:
-    """How much better, in points at the last epoch, `result` is than `other`, for each seed that both ran."""
-    mine, theirs = (dict(zip(r.records, r.last)) for r in (result, other))
-    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+def _numbers(result: Result, name: str, values: list[float]) -> list[str]:
+    deviation = f"{spread(values):.3f}" if len(values) > 1 else "one seed"
+    reached = result.reaching(values)
+    share = f"{reached} of {len(values)} ({wilson(reached, len(values))})"
+    ends = [f"{min(values):.2f}%", f"{max(values):.2f}%"]
+    return [name, f"{statistics.mean(values):.3f}%", deviation, *ends, share, interval(values)]
 
 
 def _pair(result: Result, other: Result) -> str:
     differences = paired(result, other)
+    name = f"[{other.name}](../{other.name}/README.md)"
     if len(differences) < 2:
-        return f"Too few seeds in common with [{other.name}](../{other.name}/README.md) to compare."
+        return f"Too few seeds in common with {name} to compare."
     return (
-        f"**Against [{other.name}](../{other.name}/README.md)**, which it changes in one thing, paired by seed: "
-        f"{statistics.mean(differences):+.3f} points at the last epoch (95% interval {_interval(differences, '+.3f')}, "
-        f"n = {len(differences)}; better at {sum(d > 0 for d in differences)}, "
-        f"equal at {sum(d == 0 for d in differences)})."
+        f"**Against {name}**, which it changes in one thing, paired by seed: "
+        f"{statistics.mean(differences):+.3f} points at the last epoch "
+        f"(95% interval {interval(differences, '+.3f')}, n = {len(differences)}; "
+        f"better at {sum(d > 0 for d in differences)}, equal at {sum(d == 0 for d in differences)})."
     )
-
-
-def _command(result: Result) -> str:
-    records = list(result.records.values())
-    defaults = {"dataset": "mnist"} | (
-        {"threads": records[0].device["threads"]} if "threads" in records[0].device else {}
-    )
-    given = " ".join(f"-p {name} {value}" for name, value in defaults.items())
-    machines = "; ".join(sorted({_machine(record) for record in records}))
-    command = (
-        f"python -m mnist_utils run {result.name} --seeds {_ranges(result.records)} --jobs 4 {given} --out reports"
-    )
-    return f"```sh\n{command}\n```\n\nRun on: {machines}."
 
 
 def _machine(record: RunRecord) -> str:
@@ -231,84 +348,28 @@ def _ranges(seeds: Iterable[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _seeds(result: Result) -> str:
-    lines = ["| seed | last epoch | best epoch | training accuracy, last epoch | verdict |", "|---|---|---|---|---|"]
-    for seed, record in result.records.items():
-        last, best = record.last, record.best
-        lines.append(
-            f"| {seed} | {last.validation_accuracy:.2%} | {best.validation_accuracy:.2%} (epoch {best.epoch}) "
-            f"| {last.train_accuracy:.2%} | {overall(judge(record))} |"
-        )
-    return "\n".join(lines)
-
-
-def index(results: list[Result], root: Path = Path("reports")) -> str:
-    """The page that opens `reports/`: the table, where the results stand, then each notebook's curves and verdict.
-
-    What lies beside it in `root` is linked where it is there.
-    """
-    from . import frontier
-
-    parts = [
-        "# Reports",
-        "Every number comes from the records beside it; `python -m mnist_utils report` rebuilds this page. **The last "
-        "epoch counts**, on MNIST's 10,000 test images; the best is shown beside it.",
-        _elsewhere(root),
-        table(results),
-        "## Where these stand",
-        "Means over seeds, the bars one standard deviation to either side; results at the same place are set side by "
-        "side. The circles are single runs that others published of the same assignment, read in their notebooks' own "
-        "output.",
-        f"![{frontier.describe('parameters', points(results))}](parameters.png)",
-        f"![{frontier.describe('epochs', points(results))}](epochs.png)",
-        f"<details><summary>The published runs</summary>\n\n{frontier.table()}\n\n</details>",
+def _seed(record: RunRecord) -> list[str]:
+    last, best = record.last, record.best
+    return [
+        str(record.seed),
+        f"{last.validation_accuracy:.2%}",
+        f"{best.validation_accuracy:.2%} (epoch {best.epoch})",
+        f"{last.train_accuracy:.2%}",
+        overall(judge(record)),
     ]
-    for result in results:
-        parts += [f"## [{result.name}]({result.name}/README.md)", _small(result), verdict(result)]
-        parts += [f"{_links(result, result.name + '/')} [All seeds]({result.name}/README.md)."]
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _elsewhere(root: Path) -> str:
-    pages = {
-        "pad.html": "Draw a digit and see what the model answers",
-        "hardest/README.md": "The test digits that are misread most",
-        "search/README.md": "How the recipes were chosen",
-        "bench/README.md": "Speed",
-        "faults/README.md": "What happens when a batch goes wrong",
-    }
-    return "\n".join(f"- [{text}]({path})" for path, text in pages.items() if (root / path).exists())
-
-
-def verdict(result: Result) -> str:
-    """The rules of the assignment as Markdown, each with its outcome over all seeds and the evidence."""
-    rows = ["| rule | outcome | evidence |", "|---|---|---|"]
-    for said in zip(*(judge(record) for record in result.records.values())):
-        passed, evidence = sum(v.outcome == PASS for v in said), {v.evidence for v in said}
-        outcome = said[0].outcome if len({v.outcome for v in said}) == 1 else f"{passed} of {len(said)} seeds pass"
-        rows.append(f"| {said[0].rule} | {outcome} | {evidence.pop() if len(evidence) == 1 else _last(result)} |")
-    return "\n".join(rows)
-
-
-def _last(result: Result) -> str:
-    last, first = result.last, result.first
-    return (
-        f"{result.reaching(last)} of {len(last)} seeds; mean {statistics.mean(last):.3f}% (standard deviation "
-        f"{_spread(last)}), {min(last):.2f}% to {max(last):.2f}% at epoch {first.last.epoch}"
-    )
-
-
-def _small(result: Result) -> str:
-    alt = _alt(result).replace('"', "&quot;")
-    return f'<a href="{result.name}/README.md"><img src="{result.name}/seeds.png" width="420" alt="{alt}"></a>'
-
-
-def _links(result: Result, prefix: str = "") -> str:
-    seed = f"{prefix}seed-{result.first.seed}"
-    return (
-        f"Seed {result.first.seed}, shown because it is the first: [report]({seed}/{result.name}.html), "
-        f"[executed notebook]({seed}/{result.name}.ipynb), [metrics]({seed}/metrics.csv), [record]({seed}/run.json)."
-    )
+def verdict(result: Result) -> list[tuple[str, str, str]]:
+    """The rules of the assignment, each with its outcome over all seeds and the evidence."""
+    rows, n, last = [], len(result.last), result.last
+    for (rule, passed, evidence), first in zip(result.rules(), judge(result.first)):
+        outcome = first.outcome if passed in (0, n) else f"{passed} of {n} seeds pass"
+        said = (
+            f"{result.reaching(last)} of {n} seeds; mean {result.mean:.3f}%, "
+            f"{min(last):.2f}% to {max(last):.2f}% at epoch {result.first.last.epoch}"
+        )
+        rows.append((rule, outcome, evidence.pop() if len(evidence) == 1 else said))
+    return rows
 
 
 def _alt(result: Result) -> str:
