@@ -13,7 +13,7 @@ STYLE = TEMPLATES / "report/static/report.css"
 def fill(template: str, **facts) -> str:
     """A template of `TEMPLATES` with these facts in it, escaped as HTML unless it says otherwise.
 
-    In Markdown templates the filter `literal` keeps text from being taken for Markdown as well.
+    In Markdown templates `text | literal` is not taken for Markdown, `text | prose` only for that.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -25,6 +25,7 @@ def fill(template: str, **facts) -> str:
         trim_blocks=True,
     )
     places.filters["literal"] = lambda text: Markup(literal(text))
+    places.filters["prose"] = lambda text: Markup(html.escape(text, quote=False))
     return places.get_template(template).render(**facts)
 
 

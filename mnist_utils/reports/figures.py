@@ -4,14 +4,12 @@
 """
 
 import io
-import json
 import re
 import statistics
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
@@ -22,116 +20,85 @@ from ..records import write_text
 from ..templating import STYLE
 from .results import Result
 
-INK = "#000000"
-TICKS = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 # What figures are drawn in, and the colours of templates/report/static/report.css in their place.
-COLOURS = {
-    INK: "ink", "#ffffff": "paper", "#b0b0b0": "line", "#cccccc": "line",
-    TRAIN: "soft", VALIDATION: "link", TARGET: "fail",
-}  # fmt: skip
+COLOURS = {"#000000": "ink", "#ffffff": "paper", "#b0b0b0": "line", "#cccccc": "line"}
+COLOURS |= {TRAIN: "soft", VALIDATION: "link", TARGET: "fail"}
+TICKS = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+AROUND = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
 
-def new_figure(xlabel: str, ylabel: str, size: tuple[float, float] = (4.6, 3.8)):
-    """A figure of one axes with a grid, small enough that its words can be read on a phone."""
-    figure = Figure(figsize=size, dpi=plots.DPI, layout="constrained")
+def new_figure(xlabel: str, ylabel: str, height: float = 3.8, counts: bool = False):
+    """A figure of one axes, so small that its words can be read on a phone.
+
+    With `counts` x is a logarithmic axis of parameters.
+    """
+    figure = Figure(figsize=(4.6, height), dpi=plots.DPI, layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     axes.tick_params(labelsize=8.5)
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
+    if counts:
+        axes.set(xscale="log")
+        axes.xaxis.set(major_locator=FixedLocator(TICKS), minor_locator=NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return figure, axes
-
-
-def count_axis(axes) -> None:
-    """Parameters along x, on a logarithmic axis whose ticks are whole numbers."""
-    axes.set(xscale="log")
-    axes.xaxis.set(major_locator=FixedLocator(TICKS), minor_locator=NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as `path`.svg and `path`.png, its alternative text in both."""
     plots.save(figure, path.with_suffix(".png"))
-    write_text(path.with_suffix(".svg"), svg(figure))
-
-
-def svg(figure: Figure) -> str:
-    """The figure as SVG whose colours follow the reader's scheme; equal figures give equal text."""
     text, facts = io.StringIO(), {"Date": None, "Description": figure.alt_text}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "mnist_utils"}):
         figure.savefig(text, format="svg", metadata=facts)
     drawing = text.getvalue()
     for colour, name in COLOURS.items():
         drawing = drawing.replace(colour, f"var(--{name})")
-    # The page's own colours, which stand first in its style sheet, both schemes.
+    # The page's own colours, which stand first in its style sheet, for both schemes.
     colours = STYLE.read_text(encoding="utf-8").partition("/* Figures")[0]
-    style = f"{colours}text {{ fill: var(--ink); }} path, use {{ color: var(--ink); }}"
-    return re.sub(r"(<svg[^>]*>)", rf"\1\n<style>\n{style}\n</style>", drawing, count=1)
+    style = f"<style>\n{colours}text {{ fill: var(--ink); }}\n</style>"
+    write_text(path.with_suffix(".svg"), re.sub(r"(<svg[^>]*>)", rf"\1\n{style}", drawing, count=1))
 
 
-def label_points(figure: Figure, axes, points: list[tuple[float, float, str, str]]) -> None:
-    """Write each point's name beside it: `points` holds x, y, name and colour of each.
+def label_points(figure: Figure, axes, points: list[tuple]) -> None:
+    """Write each point's name beside it: `points` holds x, y, half its error bar, name and colour.
 
-    A name goes to the nearest place where it covers no other name and no point; a line leads from
-    one that had to go further.
+    A name goes to the nearest place where it covers no other name, no point and no error bar; a line
+    leads from one that had to go further.
     """
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
     # Now that everything has its place, it must keep it.
     figure.set_layout_engine("none")
     unit = figure.dpi / 72
-    places = [axes.transData.transform((x, y)) for x, y, _, _ in points]
-    taken = [Bbox.from_bounds(x, y, 0, 0).padded(4 * unit) for x, y in places]
-    # Error bars, in as many pieces as a name is high, so that one which crosses more of it costs more.
-    for bar in (c for c in axes.collections if isinstance(c, LineCollection)):
-        for (x, low), (_, high) in (axes.transData.transform(line) for line in bar.get_segments()):
-            taken += [Bbox.from_bounds(x - unit, y, 2 * unit, unit) for y in range(int(low), int(high), 8)]
-    for (x, y, name, colour), place in zip(points, places):
-        text = axes.text(0, 0, name, fontsize=8)
-        size = text.get_window_extent(renderer).size
-        text.remove()
-        box, moved = _free_place(place, size, taken, axes.bbox, unit)
+    places = [axes.transData.transform(point[:2]) for point in points]
+    taken = [Bbox([place, place]).padded(4 * unit) for place in places]
+    for x, y, error, _, _ in points:
+        taken.append(Bbox(axes.transData.transform([(x, y - error), (x, y + error)])).padded(unit))
+
+    def cost(found: tuple[int, Bbox]) -> int:
+        box = found[1]
+        inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+        return box.count_overlaps(taken) + (0 if inside else 100)
+
+    for (x, y, _, name, colour), place in zip(points, places):
+        text = axes.text(x, y, name, fontsize=8, color=colour, ha="center", va="center", zorder=4)
+        half = text.get_window_extent(renderer).size / 2
+        boxes = []
+        for gap in (6, 14, 24, 36, 50, 66, 84):
+            for side in AROUND:
+                centre = place + side * (half + gap * unit)
+                boxes.append((gap, Bbox([centre - half, centre + half])))
+        gap, box = min(boxes, key=cost)
         taken.append(box)
-        line = dict(arrowstyle="-", color=TRAIN, linewidth=0.6, shrinkA=0, shrinkB=3)
-        axes.annotate(
-            name, (x, y), axes.transData.inverted().transform((box.x0, box.y0)), fontsize=8,
-            color=colour, ha="left", va="bottom", arrowprops=line if moved else None,
-            bbox=dict(boxstyle="square,pad=0", linewidth=0, facecolor="none"), zorder=4,
-        )  # fmt: skip
+        centre = (box.p0 + box.p1) / 2
+        text.set_position(axes.transData.inverted().transform(centre))
+        if gap > 6:
+            end = axes.transData.inverted().transform(box.p0 + (place > centre) * 2 * half)
+            axes.plot([x, end[0]], [y, end[1]], color=TRAIN, linewidth=0.6)
 
 
-def _free_place(place, size, taken: list[Bbox], bounds: Bbox, unit: float) -> tuple[Bbox, bool]:
-    """The box for a name of this size, and whether it stands away from its point."""
-    (x, y), (width, height) = place, size
-    best = None
-    for distance in (6, 14, 24, 36, 50, 66, 84):
-        gap = distance * unit
-        corners = [
-            (x + gap, y - height / 2), (x - gap - width, y - height / 2),
-            (x + gap * 0.7, y + gap * 0.7), (x + gap * 0.7, y - gap * 0.7 - height),
-            (x - gap * 0.7 - width, y + gap * 0.7), (x - gap * 0.7 - width, y - gap * 0.7 - height),
-            (x - width / 2, y + gap), (x - width / 2, y - gap - height),
-        ]  # fmt: skip
-        for left, low in corners:
-            box = Bbox.from_bounds(left, low, width, height)
-            outside = box.x0 < bounds.x0 or box.x1 > bounds.x1
-            outside = outside or box.y0 < bounds.y0 or box.y1 > bounds.y1
-            cost = box.count_overlaps(taken) + 100 * outside
-            if not cost:
-                return box, distance > 6
-            if best is None or cost < best[0]:
-                best = cost, box
-    return best[1], True
-
-
-def seed_curves(result: Result) -> Figure:
-    """The curves of all seeds of a notebook, as its own page shows them."""
-    figure = plots.seed_curves(list(result.records.values()))
-    figure.set_size_inches(5.4, 3.6)
-    return figure
-
-
-def small_curves(result: Result, low: float) -> Figure:
-    """The same, small, on an axis from `low` (a share of the images) that all notebooks have."""
+def seed_curves(result: Result, all_results: list[Result]) -> Figure:
+    """The curves of all seeds, on an axis that all notebooks share, small enough to lie in a row."""
     figure = plots.seed_curves(list(result.records.values()))
     figure.set_size_inches(2.2, 1.7)
     for axes, name in zip(figure.axes, ("", "seeds")):
@@ -141,61 +108,44 @@ def small_curves(result: Result, low: float) -> Figure:
         axes.xaxis.label.set_size(7)
     axes = figure.axes[0]
     axes.get_legend().remove()
-    axes.set(ylabel="", ylim=(low, 0.998), yticks=[y for y in (0.986, 0.99, 0.994, 0.998) if y > low])
+    lowest = min(low for other in all_results for low in other.last)
+    low = min(99.0, lowest) / 100 - 0.0005
+    axes.set(ylabel="", ylim=(low, 0.998), yticks=[y for y in (0.99, 0.994, 0.998) if y > low])
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
     return figure
 
 
-def lowest(results: list[Result]) -> float:
-    """Where an axis begins that shows the last third of every curve, as a share of the images."""
-    ends = [
-        row.validation_accuracy
-        for result in results
-        for record in result.records.values()
-        for row in record.epochs[-(-2 * len(record.epochs) // 3) :]
-    ]
-    return min([0.99, *ends]) - 0.0005
-
-
 def search_scatter(rows: list[dict]) -> Figure:
     """Parameters against holdout accuracy at the last epoch, a dot a trial and seed of the log."""
-    figure, axes = new_figure("parameters, logarithmic", "holdout accuracy, last epoch")
+    figure, axes = new_figure("parameters, logarithmic", "holdout accuracy", counts=True)
     shown = [row for row in rows if row["accuracies"][-1] >= 0.985]
-    for short in (False, True):
-        part = [row for row in shown if ("epochs=" in row["trial"]) == short]
-        axes.scatter(
-            [row["parameters"] for row in part],
-            [100 * row["accuracies"][-1] for row in part],
-            s=14, alpha=0.7, color=TRAIN if short else VALIDATION,
-            label="fewer epochs" if short else "19 epochs",
-        )  # fmt: skip
+    for label, colour in (("19 epochs", VALIDATION), ("fewer epochs", TRAIN)):
+        part = [r for r in shown if ("epochs=" in r["trial"]) == (label == "fewer epochs")]
+        accuracies = [100 * row["accuracies"][-1] for row in part]
+        places = [row["parameters"] for row in part]
+        axes.scatter(places, accuracies, s=14, alpha=0.7, color=colour, label=label)
     axes.axhline(99.4, color=TARGET, linewidth=1, label="99.4%")
-    count_axis(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}%"))
     axes.legend(fontsize=8, loc="lower right")
-    best = max(rows, key=lambda row: row["accuracies"][-1])
     figure.alt_text = (
-        f"{len(shown)} of {len(rows)} trainings of the search, parameters against holdout accuracy; the "
-        f"rest ended below 98.5%. The best, of {best['parameters']:,} parameters, ended at "
-        f"{best['accuracies'][-1]:.2%}."
+        f"{len(shown)} trainings of the search, parameters against holdout accuracy at the last epoch; "
+        f"{len(rows) - len(shown)} more ended below 98.5%."
     )
     return figure
 
 
-def speed_bars(bench: dict) -> Figure:
+def speed_bars(loop: dict) -> Figure:
     """Seconds of an epoch: median and range of the usual loop, of ours and of the floor."""
-    names = [name for name in ("usual", "usual, augmented", "ours", "ours, augmented", "floor") if name in bench]
-    seconds = {name: bench[name]["seconds"] for name in names}
-    figure, axes = new_figure("seconds an epoch of 60,000 images", "", (4.6, 2.2))
-    for place, (name, values) in enumerate(seconds.items()):
-        middle = statistics.median(values)
+    figure, axes = new_figure("seconds an epoch of 60,000 images", "", height=2.2)
+    names = [n for n in ("floor", "ours, augmented", "ours", "usual, augmented", "usual") if n in loop]
+    for place, name in enumerate(names):
+        seconds = loop[name]["seconds"]
+        middle = statistics.median(seconds)
         axes.barh(place, middle, color=VALIDATION if name.startswith("ours") else TRAIN)
-        axes.plot([min(values), max(values)], [place, place], color=INK, linewidth=1)
-        axes.text(max(values) + 0.2, place, f"{middle:.2f}", va="center", fontsize=8.5)
+        axes.plot([min(seconds), max(seconds)], [place, place], color="#000000", linewidth=1)
+        axes.text(max(seconds) + 0.2, place, f"{middle:.2f}", va="center", fontsize=8.5)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    listed = "; ".join(f"{name} {statistics.median(v):.2f}" for name, v in seconds.items())
-    figure.alt_text = f"Seconds an epoch, median of {len(next(iter(seconds.values())))} turns: {listed}."
+    axes.margins(x=0.12)
+    figure.alt_text = f"Seconds an epoch of {', '.join(names)}: medians, from the fastest turn to the slowest."
     return figure

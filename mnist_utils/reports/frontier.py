@@ -5,6 +5,7 @@
 `PUBLISHED` are other people's single runs: a difference of 0.1 points to one of them means little.
 """
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,10 +14,10 @@ from matplotlib.ticker import FuncFormatter
 
 from ..assignment import ASSIGNMENT
 from ..plots import TARGET, TRAIN, VALIDATION
-from .figures import INK, count_axis, label_points, new_figure
+from .figures import label_points, new_figure
 from .results import Result, spread
 
-AXES = {"parameters": "parameters, logarithmic", "epochs": "epochs of training"}
+LAST = "accuracy at the last epoch"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Point:
         return f"{self.title} {self.last:.3f}% ± {self.spread:.3f} (n = {self.runs})"
 
 
-PUBLISHED = (  # repository and what it calls the session; accuracies read in the notebook's own output
+# Repository and what it calls the session; accuracies read in the notebook's own output.
+PUBLISHED = (
     Point("firekind/ERA4, session 6", 6_174, 15, 99.47, 99.48),
     Point("namanphy/EVA5, session 5", 6_398, 15, 99.42, 99.49),
     Point("woncoh1/era1, session 6", 9_768, 19, 99.57, 99.60),
@@ -66,61 +68,56 @@ PUBLISHED = (  # repository and what it calls the session; accuracies read in th
 
 def points(results: Iterable[Result]) -> list[Point]:
     """The results as points of the plots over all notebooks."""
-    return [
-        Point(r.name, r.parameters, r.epochs, r.mean, sum(r.best) / len(r.best), len(r.last), spread(r.last))
-        for r in results
-    ]
+    found = []
+    for r in results:
+        best = statistics.mean(r.best)
+        point = Point(r.name, r.parameters, r.epochs, r.mean, best, len(r.last), spread(r.last))
+        found.append(point)
+    return found
 
 
 def against_parameters(points: list[Point], published: tuple[Point, ...] = PUBLISHED) -> Figure:
     """Accuracy at the last epoch against parameters on a logarithmic axis, with both limits."""
-    figure, axes = new_figure(AXES["parameters"], "accuracy at the last epoch")
+    figure, axes = new_figure("parameters, logarithmic", LAST, counts=True)
     least = min(point.parameters for point in (*points, *published))
-    count_axis(axes)
     axes.set_xlim(least / 1.6, ASSIGNMENT.parameters * 1.8)
     return _drawn(figure, axes, "parameters", points, published)
 
 
 def against_epochs(points: list[Point], published: tuple[Point, ...] = PUBLISHED) -> Figure:
     """Accuracy at the last epoch against how many epochs were trained, with both limits."""
-    figure, axes = new_figure(AXES["epochs"], "accuracy at the last epoch")
+    figure, axes = new_figure("epochs of training", LAST)
     axes.set(xlim=(0, 1.4 * ASSIGNMENT.epochs), xticks=range(0, ASSIGNMENT.epochs + 1, 5))
     return _drawn(figure, axes, "epochs", points, published)
 
 
 def describe(axis: str, points: list[Point], published: tuple[Point, ...] = PUBLISHED) -> str:
     """The alternative text of both figures: every number that is drawn; `axis` names a field."""
-    ours, others = (
-        "; ".join(
-            f"{getattr(point, axis):,} {axis}, {point}"
-            for point in sorted(group, key=lambda point: (getattr(point, axis), point.title))
-        )
-        for group in (points, published)
-    )
+
+    def listed(group) -> str:
+        ordered = sorted(group, key=lambda point: (getattr(point, axis), point.title))
+        return "; ".join(f"{getattr(point, axis):,} {axis}, {point}" for point in ordered)
+
     return (
         f"Accuracy at the last epoch against {axis}, with the target line at "
-        f"{float(ASSIGNMENT.target):.1%}. This project, mean ± standard deviation over seeds: {ours}. "
-        f"Published, one run each: {others}."
+        f"{float(ASSIGNMENT.target):.1%}. This project, mean ± standard deviation over seeds: "
+        f"{listed(points)}. Published, one run each: {listed(published)}."
     )
 
 
 def _drawn(figure, axes, axis: str, points, published) -> Figure:
     """Ours filled with error bars, others' runs hollow, those that break a rule as crosses."""
-    limit = getattr(ASSIGNMENT, axis)
     axes.axhline(100 * float(ASSIGNMENT.target), color=TARGET, linewidth=1)
-    axes.axvline(limit, color=TARGET, linewidth=1, linestyle=":")
+    axes.axvline(getattr(ASSIGNMENT, axis), color=TARGET, linewidth=1, linestyle=":")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2f}%"))
-    for point in published:
-        shape = dict(marker="x") if point.breaks_a_rule else dict(facecolor="none")
-        colour = dict(color=TRAIN) if point.breaks_a_rule else dict(edgecolor=TRAIN)
-        axes.scatter(getattr(point, axis), point.last, s=32, linewidth=1.5, zorder=2, **shape, **colour)
+    style = dict(color=VALIDATION, marker="o", markersize=5, elinewidth=1, capsize=2, zorder=3)
     for point in points:
-        axes.errorbar(
-            getattr(point, axis), point.last, yerr=point.spread, color=VALIDATION, marker="o",
-            markersize=5, elinewidth=1, capsize=2, linestyle="none", zorder=3,
-        )  # fmt: skip
-    named = [(getattr(p, axis), p.last, p.label, VALIDATION) for p in points]
-    named += [(getattr(p, axis), p.last, p.label, INK) for p in published]
-    label_points(figure, axes, named)
+        axes.errorbar(getattr(point, axis), point.last, point.spread, linestyle="none", **style)
+    for point in published:
+        shape = "x" if point.breaks_a_rule else "o"
+        axes.plot(getattr(point, axis), point.last, shape, color=TRAIN, fillstyle="none", markersize=6)
+    ours = [(getattr(p, axis), p.last, p.spread, p.label, VALIDATION) for p in points]
+    others = [(getattr(p, axis), p.last, 0, p.label, "#000000") for p in published]
+    label_points(figure, axes, ours + others)
     figure.alt_text = describe(axis, points, published)
     return figure

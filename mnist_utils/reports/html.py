@@ -15,8 +15,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
-from .. import assignment
-from ..assignment import ASSIGNMENT
+from ..assignment import ASSIGNMENT, judge, overall
 from ..errors import RecordError, UsageError
 from ..parameters import read_parameters
 from ..records import RunRecord, write_text
@@ -33,13 +32,13 @@ OTHERS = {
 }
 
 
-def render(notebook: Path, root: Path | None = None, source: Path | None = None) -> Path:
+def render(notebook: Path, root: Path | None = None, sources: Path | None = None) -> Path:
     """Write the executed `notebook` as HTML beside it and return that path.
 
     Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it
-    says, rule by rule, the command that repeats the run, and a list of contents. `root` is the folder
-    of reports whose other pages the header leads to. Pictures are taken from beside the notebook, or
-    from beside the `source` that it was executed from. Equal input gives equal bytes.
+    says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
+    folder of reports whose other pages the header leads to. Pictures are taken from beside the
+    notebook, or from `sources`, where its source lies. Equal input gives equal bytes.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -51,16 +50,17 @@ def render(notebook: Path, root: Path | None = None, source: Path | None = None)
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
     )
+    path = notebook.with_suffix(".html")
     page = _soup(exporter.from_filename(str(notebook))[0])
     headings = [(heading["id"], heading.get_text()) for heading in page("h2")]
     front = _soup(fill("front.html.j2", headings=headings, **_facts(notebook)))
     page.h1.insert_after(front) if page.h1 else page.main.insert(0, front)
-    path = notebook.with_suffix(".html")
+    _finish(page, root, [notebook.parent, sources or notebook.parent])
     page.body.insert(0, _soup(header(path, root)))
     csp = {"http-equiv": "Content-Security-Policy", "content": policy()}
     page.head.meta.insert_after(page.new_tag("meta", attrs=csp))
-    folders = [notebook.parent, source.parent if source else notebook.parent]
-    return _write(_finish(page, folders, root), path)
+    write_text(path, str(page))
+    return path
 
 
 def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ...] = ()) -> Path:
@@ -70,51 +70,36 @@ def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ..
     """
     from nbconvert.filters import markdown2html
 
-    body, path = markdown2html(markdown.read_text(encoding="utf-8")), markdown.with_name("index.html")
-    heading = _soup(body).h1
-    title = heading.get_text() if heading else markdown.parent.name
-    text = whole_page(path, root, title, body, scripts)
-    return _write(_finish(_soup(text), [markdown.parent], root), path)
+    path = markdown.with_name("index.html")
+    body = _soup(markdown2html(markdown.read_text("utf-8")))
+    _finish(body, root, [markdown.parent])
+    title = body.h1.get_text() if body.h1 else markdown.parent.name
+    write_text(path, whole_page(path, root, title, str(body), scripts))
+    return path
 
 
-def whole_page(
-    path: Path, root: Path | None, title: str, body: str, scripts: tuple[str, ...] = ()
-) -> str:
+def whole_page(path: Path, root: Path | None, title: str, body: str, scripts=()) -> str:
     """The page that will lie at `path`: header, HTML `body`, and the scripts of these names."""
-    code = ["\n" + (TEMPLATES / name).read_text(encoding="utf-8") for name in scripts]
-    return fill(
-        "page.html.j2",
-        title=title,
-        header=header(path, root),
-        body=body,
-        scripts=code,
-        policy=policy(*code),
-        style=STYLE.read_text(encoding="utf-8"),
-    )
+    code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
+    facts = dict(title=title, header=header(path, root), body=body, scripts=code)
+    return fill("page.html.j2", policy=policy(*code), style=STYLE.read_text("utf-8"), **facts)
 
 
 def header(path: Path, root: Path | None) -> str:
     """What stands on top of the page at `path`: the project and its assignment, where the reader is,
     the pages before and after, and all others of the reports in `root`, where there are any."""
-    places = _places(root, path) if root else {}
-    here = path.relative_to(root).as_posix() if root else path.name
-    # The page of one run has the neighbours of its notebook's page.
-    own = here if here in places else f"{here.partition('/')[0]}/index.html"
-    links = {place: os.path.relpath(root / place, path.parent) for place in places}
-    trail = [] if own == "index.html" else [(places.get(own, path.stem), links.get(own))]
-    if own != here:
-        trail.append((path.parent.name, None))
-    steps = [(name, links[place]) for place, name in places.items()]
-    at = list(places).index(own) if own in places else None
+    places = {} if root is None else _places(root, path)
+    here = path.name if root is None else path.relative_to(root).as_posix()
     return fill(
         "header.html.j2",
         rules=ASSIGNMENT,
-        home=links.get("index.html"),
-        trail=trail,
-        before=steps[at - 1] if at else None,
-        after=steps[at + 1] if at is not None and at + 1 < len(steps) else None,
-        others=[(name, links[place]) for place, name in places.items() if place in OTHERS],
-        here=links.get(here),
+        places=[(p, name, os.path.relpath(root / p, path.parent)) for p, name in places.items()],
+        here=here,
+        # The page of one run has the neighbours of its notebook's page.
+        own=here if here in places else f"{here.partition('/')[0]}/index.html",
+        title=path.parent.name if here.endswith("index.html") else path.stem,
+        run=path.parent.name if path.parent.name.startswith("seed-") else "",
+        others=OTHERS,
     )
 
 
@@ -123,15 +108,14 @@ def _places(root: Path, path: Path) -> dict[str, str]:
 
     The page that will lie at `path` is one of them, whether it is there yet or not.
     """
-    runs = {path.parent.parent for path in root.glob("*/seed-*/run.json")}
+    runs = {run.parent.parent for run in root.glob("*/seed-*/run.json")}
     names = sorted((f.name for f in runs if (f / "README.md").exists()), key=order)
-    others = {}
+    places = {"index.html": "Home"} | {f"{name}/index.html": name for name in names}
     for place, name in OTHERS.items():
-        markdown = (root / place).with_name("README.md")
-        source = markdown if place.endswith("/index.html") else root / place
+        source = root / place.replace("index.html", "README.md")
         if source.exists() or root / place == path:
-            others[place] = name
-    return {"index.html": "Reports"} | {f"{name}/index.html": name for name in names} | others
+            places[place] = name
+    return places
 
 
 def refresh(executed: Path, source: Path) -> bool:
@@ -142,20 +126,21 @@ def refresh(executed: Path, source: Path) -> bool:
     """
     if not (executed.exists() and source.exists()):
         return False
-    done, now = (json.loads(path.read_text(encoding="utf-8")) for path in (executed, source))
-    cells = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    done, now = (json.loads(path.read_text("utf-8")) for path in (executed, source))
+    old = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    cells = list(zip(old, now["cells"]))
     code = [
         ["".join(c["source"]) for c in part if c["cell_type"] == "code"]
-        for part in (cells, now["cells"])
+        for part in (old, now["cells"])
     ]
-    pairs = list(zip(cells, now["cells"]))
-    alike = code[0] == code[1] and len(cells) == len(now["cells"])
-    if not alike or all(old["source"] == new["source"] for old, new in pairs):
+    if len(old) != len(now["cells"]) or code[0] != code[1]:
         return False
-    for old, new in pairs:
-        old["source"] = new["source"]
-    _write(json.dumps(done, indent=1, ensure_ascii=False) + "\n", executed)
-    return True
+    changed = [(before, after) for before, after in cells if before["source"] != after["source"]]
+    for before, after in changed:
+        before["source"] = after["source"]
+    if changed:
+        write_text(executed, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+    return bool(changed)
 
 
 def _facts(notebook: Path) -> dict:
@@ -166,23 +151,24 @@ def _facts(notebook: Path) -> dict:
         return {"record": None}
     beside = {"record": "run.json", "metrics": "metrics.csv", "executed notebook": notebook.name}
     beside |= {"weights": "model.safetensors", "all seeds": "../README.md"}
+    verdicts = judge(record)
     return {
         "record": record,
-        "verdicts": assignment.judge(record),
-        "overall": assignment.overall(assignment.judge(record)),
+        "verdicts": verdicts,
+        "overall": overall(verdicts),
         "command": command(record, notebook),
         "links": {name: file for name, file in beside.items() if (notebook.parent / file).exists()},
     }
 
 
 def command(record: RunRecord, notebook: Path) -> str:
-    """What repeats the run: every parameter that is not the notebook's default, and what `auto` meant."""
+    """What repeats the run: each parameter that is not its default, and what `auto` stood for."""
     try:
         defaults = {name: p.default for name, p in read_parameters(notebook).items()}
     except UsageError:
         defaults = {}
     resolved = {"dataset": record.dataset.get("name"), "threads": record.device.get("threads")}
-    used = record.parameters | {name: value for name, value in resolved.items() if value is not None}
+    used = record.parameters | {name: v for name, v in resolved.items() if v is not None}
     words = ["python", "-m", "mnist_utils", "run", notebook.stem, "--seed", str(record.seed)]
     for name, value in used.items():
         if name in defaults and value != defaults[name]:
@@ -190,8 +176,8 @@ def command(record: RunRecord, notebook: Path) -> str:
     return shlex.join(words)
 
 
-def _finish(page, folders: list[Path], root: Path | None) -> str:
-    """The parsed page as text: links alive, pictures at hand, wide tables scrolled by themselves."""
+def _finish(page, root: Path | None, folders: list[Path]) -> None:
+    """Change the parsed page: links alive, pictures at hand, wide tables scrolled by themselves."""
     for link in page("a", href=True):
         link["href"] = _target(link["href"], folders[0], root)
         if not link["href"]:
@@ -204,18 +190,18 @@ def _finish(page, folders: list[Path], root: Path | None) -> str:
         table.wrap(page.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
     for wide in page("pre"):
         wide["tabindex"] = "0"
-    return str(page)
 
 
 def _picture(src: str, folders: list[Path]) -> str:
-    """Where a picture is found from a page in the first folder; "" where it is not at hand."""
-    if src.startswith("data:") or (folders[0] / src).exists():
-        return src
-    for folder in folders[1:]:
+    """Where a picture is for a page in the first folder; "" where none of the folders has it."""
+    if src.startswith("data:") or "://" in src:
+        return src if src.startswith("data:") else ""
+    for folder in folders:
         file = folder / unquote(src)
-        kind = mimetypes.guess_type(file.name)[0] or ""
-        if "://" not in src and kind.startswith("image/") and file.is_file():
-            return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        if file.is_file():
+            kind = mimetypes.guess_type(file.name)[0]
+            data = base64.b64encode(file.read_bytes()).decode()
+            return src if folder == folders[0] else f"data:{kind};base64,{data}"
     return ""
 
 
@@ -248,8 +234,3 @@ def _soup(text: str):
     for anchor in page("a", class_="anchor-link"):
         anchor.decompose()
     return page
-
-
-def _write(text: str, path: Path) -> Path:
-    write_text(path, text)
-    return path

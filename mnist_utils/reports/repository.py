@@ -18,17 +18,18 @@ NAMING = ("*.md", "notebooks/*.ipynb", "reports/**/*.md", "reports/**/*.ipynb", 
 FORM = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[\w.-]{1,100}"  # what GitHub allows
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 NOBODY = "your-name"  # the owner until somebody's account stands there
+UNKNOWN = f"{NOBODY}/mnist-utils"
 
 
-def current(root: Path = Path()) -> str:
-    """`owner/name` as the project in `root` has it. Raises UsageError where there is no project."""
+def current(root: Path = Path(), default: str = "") -> str:
+    """`owner/name` as the project in `root` has it, else the default. Raises UsageError without one."""
     try:
         project = tomllib.loads((root / PROJECT).read_text(encoding="utf-8"))["project"]
         return project["urls"]["Repository"].removeprefix("https://github.com/")
     except (OSError, ValueError, KeyError):
-        raise UsageError(
-            f"no {PROJECT} with a Repository in this folder; run this in a clone"
-        ) from None
+        if default:
+            return default
+        raise UsageError(f"no {PROJECT} with a Repository here; run this in a clone") from None
 
 
 def site(repository: str) -> str:
@@ -51,20 +52,15 @@ def rename(new: str, root: Path = Path()) -> list[Path]:
     """
     if not re.fullmatch(FORM, new, re.ASCII) or new.endswith(("/.", "/..", ".git")):
         raise UsageError(f"the repository must be given as owner/name, got {new!r}")
-    old = current(root)
+    old, changed = current(root), []
     link = re.compile(rf"((?:github\.com|google\.com/github)/){re.escape(old)}(?!\.?[\w-])".encode())
-    page = re.compile(re.escape(site(old)).encode())
-    changed = []
-    for path in [*_files(root), root / PROJECT]:
+    naming = {path for pattern in NAMING for path in root.glob(pattern) if path.is_file()}
+    for path in [*sorted(naming), root / PROJECT]:
         before = path.read_bytes()
         after = link.sub(rb"\g<1>" + new.encode(), before)
-        after = page.sub(site(new).encode(), after)
+        after = after.replace(site(old).encode(), site(new).encode())
         if after != before:
             with atomic_write(path) as part:
                 part.write_bytes(after)
             changed.append(path)
     return changed
-
-
-def _files(root: Path) -> list[Path]:
-    return sorted({path for pattern in NAMING for path in root.glob(pattern)})

@@ -4,10 +4,11 @@ for result in collect(Path("reports")):
     result.name, result.last        # the accuracy at the last epoch, in percent, seed by seed
 """
 
+import json
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..assignment import ASSIGNMENT, PASS, judge
@@ -19,14 +20,22 @@ ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, 
 
 @dataclass(frozen=True)
 class Result:
-    """All completed runs of one notebook on MNIST's test images, by seed."""
+    """All completed runs of one notebook on MNIST's test images, by seed.
+
+    `words` is what the notebook says of itself: title, target and result, as far as it does.
+    """
 
     name: str
     records: dict[int, RunRecord]
+    words: dict[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> RunRecord:
         return self.records[min(self.records)]
+
+    @property
+    def title(self) -> str:
+        return self.words.get("title") or self.name
 
     @property
     def parameters(self) -> int:
@@ -48,20 +57,32 @@ class Result:
 
     @property
     def mean(self) -> float:
-        """The mean over seeds of the accuracy at the last epoch, in percent."""
         return statistics.mean(self.last)
 
     def reaching(self, accuracies: list[float]) -> int:
         """How many of the accuracies, in percent, are at or above the assignment's target."""
         return sum(round(a, 6) >= 100 * ASSIGNMENT.target for a in accuracies)
 
-    def rules(self) -> list[tuple[str, int, set[str]]]:
-        """Each rule of the assignment, how many seeds pass it, and what is said as evidence."""
-        verdicts = zip(*(judge(record) for record in self.records.values()))
-        return [
-            (said[0].rule, sum(v.outcome == PASS for v in said), {v.evidence for v in said})
-            for said in verdicts
-        ]
+    def rules(self) -> list[tuple[str, int, str]]:
+        """Each rule of the assignment, how many seeds pass it, and the evidence over all of them."""
+        rows = []
+        for said in zip(*(judge(record) for record in self.records.values())):
+            evidence = {verdict.evidence for verdict in said}
+            over_all = f"mean {self.mean:.3f}%, {min(self.last):.2f}% to {max(self.last):.2f}%"
+            passed = sum(verdict.outcome == PASS for verdict in said)
+            rows.append((said[0].rule, passed, over_all if len(evidence) > 1 else evidence.pop()))
+        return rows
+
+    def missed(self) -> str:
+        """Which limits of the notebook's own target, as its words give them, the runs miss."""
+        target, missed = self.words.get("Target", ""), []
+        for limit, unit in re.findall(r"\bat most ([\d,]+) (parameters|epochs)", target):
+            if getattr(self, unit) > int(limit.replace(",", "")):
+                missed.append(f"at most {limit} {unit}")
+        for least in re.findall(r"\bmean of at least (\d+\.\d+)%", target):
+            if self.mean < float(least):
+                missed.append(f"a mean of at least {least}%")
+        return " and ".join(missed)
 
 
 def collect(root: Path, left_out: list[str] | None = None) -> list[Result]:
@@ -83,12 +104,12 @@ def collect(root: Path, left_out: list[str] | None = None) -> list[Result]:
             continue
         if record.status == "completed" and _on_test_images(record):
             found.setdefault(path.parent.parent.name, {})[record.seed] = record
-    results = [Result(name, dict(sorted(found[name].items()))) for name in sorted(found, key=order)]
-    for result in results:
-        if len({_recipe(record) for record in result.records.values()}) > 1:
-            raise RecordError(
-                f"{root / result.name}: the seeds were run with different parameters or models"
-            )
+    results = []
+    for name in sorted(found, key=order):
+        records = dict(sorted(found[name].items()))
+        if len({_recipe(record) for record in records.values()}) > 1:
+            raise RecordError(f"{root / name}: the seeds were run with different parameters or models")
+        results.append(Result(name, records, _words(root / name / f"seed-{min(records)}/{name}.ipynb")))
     return results
 
 
@@ -97,19 +118,15 @@ def order(name: str) -> tuple[bool, str]:
     return name[:1].isdigit(), name
 
 
-def best_with_weights(root: Path, results: Iterable[Result]) -> Result | None:
-    """The result with the highest mean among those whose first seed's weights were kept."""
-    return max(with_weights(root, results), key=lambda result: result.mean, default=None)
-
-
-def with_weights(root: Path, results: Iterable[Result]) -> list[Result]:
-    """The results whose first seed's weights were kept."""
-    return [r for r in results if (run_folders(root, [r])[0] / "model.safetensors").exists()]
-
-
 def run_folders(root: Path, results: Iterable[Result]) -> list[Path]:
     """The folder of every run that counts, the first seed of a notebook first."""
     return [root / result.name / f"seed-{seed}" for result in results for seed in result.records]
+
+
+def with_weights(root: Path, results: Iterable[Result]) -> list[Result]:
+    """The results whose first seed's weights were kept, the highest mean first."""
+    kept = [r for r in results if (run_folders(root, [r])[0] / "model.safetensors").exists()]
+    return sorted(kept, key=lambda result: -result.mean)
 
 
 def paired(result: Result, other: Result) -> list[float]:
@@ -143,21 +160,19 @@ def wilson(count: int, n: int) -> str:
 
 
 def _read(folder: Path) -> RunRecord:
-    """The record in `folder`, once everything that the pages say of it can be said."""
-    record = RunRecord.load(folder)
+    """The record in `folder`, once everything that pages say of it can be said."""
+    path = folder / "run.json"
     try:
+        record = RunRecord.load(folder)
         judge(record)
-        _recipe(record)
+        f"{_recipe(record)} {record.device.get('name')} {record.versions.get('torch')}"
         for row in record.epochs:
-            if not 0 <= row.validation_correct <= row.validation_total:
+            if not 0 <= row.validation_correct <= row.validation_total or row.train_accuracy > 1:
                 raise ValueError(f"{row.validation_correct} of {row.validation_total} images right")
-            f"{row.validation_accuracy:.2%} {row.train_accuracy:.2%}"
-        f"{record.model['parameters']:,}"
-        f"{record.device.get('name')} {record.versions.get('torch')} {record.dataset.get('name')}"
     except ODD as error:
-        raise RecordError(f"{folder / 'run.json'}: damaged record ({error})") from error
-    if record.status == "completed" and folder.name != f"seed-{record.seed}":
-        raise RecordError(f"{folder / 'run.json'}: the record of seed {record.seed}, not of this folder")
+        raise RecordError(f"{path}: damaged record ({error})") from error
+    if record.status == "completed" and (folder.name != f"seed-{record.seed}" or not record.epochs):
+        raise RecordError(f"{path}: no completed run of this folder's seed")
     return record
 
 
@@ -167,4 +182,17 @@ def _on_test_images(record: RunRecord) -> bool:
 
 def _recipe(record: RunRecord) -> str:
     model = record.model
-    return f"{sorted(record.parameters.items())} {model['name']} {model['parameters']}"
+    return f"{sorted(record.parameters.items())} {model['name']} {model['parameters']:d}"
+
+
+def _words(path: Path) -> dict[str, str]:
+    """The title of the notebook at `path`, and its paragraphs Target and Result."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+        title = str(notebook["metadata"].get("title", ""))
+    except (OSError, *ODD):
+        return {}
+    said = re.findall(r"^\*\*(Target|Result)\.\*\* (.*?)(?:\n\n|\Z)", text, re.M | re.S)
+    return {"title": title, **dict(said)}
