@@ -1,7 +1,7 @@
 """The reports in a real browser, from disk and offline: what they ask for, how they fit, who can read them, the pad.
 
-Skipped where no Chromium is on PATH; `pytest -rs` then says so. The variable REPORTS names another folder of reports than
-the committed one.
+Skipped where no Chromium is on PATH; `pytest -rs` then says so. The variable REPORTS names another folder of reports
+than the committed one.
 """
 
 import base64
@@ -446,7 +446,7 @@ def test_a_model_that_was_trained_on_straightened_digits_gets_them(tab, tmp_path
     open_page(tab, root / "pad.html")
     draw(tab, [(0.7, 0.15), (0.3, 0.85)])  # a slanted line
     widths = []
-    for number, name in enumerate(("plain", "upright")):
+    for name in ("plain", "upright"):
         tab.locator("#model").select_option(label=tab.locator("#model option", has_text=name).inner_text())
         tab.wait_for_function("!waiting")
         image = np.array(tab.evaluate("Array.from(pixels)")).reshape(28, 28)

@@ -129,8 +129,8 @@ def search_scatter(rows: list[dict]) -> Figure:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}%"))
     axes.legend(fontsize=8, loc="lower right")
     figure.alt_text = (
-        f"{len(shown)} trainings of the search, parameters against holdout accuracy at the last epoch; "
-        f"{len(rows) - len(shown)} more ended below 98.5%."
+        f"{len(shown)} trainings of the search, parameters against holdout accuracy at the last "
+        f"epoch; {len(rows) - len(shown)} more ended below 98.5%."
     )
     return figure
 
@@ -147,5 +147,5 @@ def speed_bars(loop: dict) -> Figure:
         axes.text(max(seconds) + 0.2, place, f"{middle:.2f}", va="center", fontsize=8.5)
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.12)
-    figure.alt_text = f"Seconds an epoch of {', '.join(names)}: medians, from the fastest turn to the slowest."
+    figure.alt_text = f"Seconds an epoch of {', '.join(names)}: median, fastest and slowest turn."
     return figure
