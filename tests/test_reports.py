@@ -308,7 +308,7 @@ def test_a_figure_takes_the_colours_of_the_page_and_says_what_it_shows(tmp_path)
     figures.save(figure, tmp_path / "a")
     assert (tmp_path / "a.svg").read_text() == first and "prefers-color-scheme: dark" in first
     ElementTree.fromstring(first)
-    style, drawing = first.split("</style>")
+    style, _, drawing = first.partition("</style>")
     assert not re.findall(r"(?:fill|stroke): ?#\w+", drawing)
     assert set(re.findall(r"var\(--(\w+)\)", drawing)) <= set(re.findall(r"--(\w+):", style))
     assert figure.alt_text in unescape(first)
@@ -542,15 +542,19 @@ def test_pictures_beside_a_notebook_or_its_source_are_in_its_page(tmp_path):
             Image.new("L", (2, 3)).save(place / name)
     words = (
         "![beside it](beside.png)\n\n![of the source](source%20picture.png)\n\n"
-        '<img alt="in HTML" src="source%20picture.png">\n\n![nowhere](gone.png)\n\n![elsewhere](https://a.b/c.png)'
+        '<img alt="in HTML" src="source%20picture.png">\n\n![nowhere](gone.png)\n\n'
+        "![elsewhere](https://a.b/c.png) ![no picture](secret.txt)"
     )
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)]), folder / "a.ipynb")
-    page = BeautifulSoup(html.render(folder / "a.ipynb", sources=sources).read_text(), "html.parser")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)])
+    notebook.metadata["papermill"] = {"input_path": str(sources / "a.ipynb")}
+    nbformat.write(notebook, folder / "a.ipynb")
+    (sources / "secret.txt").write_text("not a picture")
+    page = BeautifulSoup(html.render(folder / "a.ipynb").read_text(), "html.parser")
     assert [image["alt"] for image in page("img")] == ["beside it", "of the source", "in HTML"]
     for image, file in zip(page("img"), [folder / "beside.png", *[sources / "source picture.png"] * 2]):
         kind, _, data = image["src"].partition(",")
         assert kind == "data:image/png;base64" and base64.b64decode(data) == file.read_bytes()
-    assert "nowhere" in page.text and "elsewhere" in page.text
+    assert "nowhere" in page.text and "elsewhere" in page.text and "no picture" in page.text
 
 
 def test_each_notebook_is_rendered_once(folder, monkeypatch):

@@ -32,13 +32,13 @@ OTHERS = {
 }
 
 
-def render(notebook: Path, root: Path | None = None, sources: Path | None = None) -> Path:
+def render(notebook: Path, root: Path | None = None) -> Path:
     """Write the executed `notebook` as HTML beside it and return that path.
 
     Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it
     says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
     folder of reports whose other pages the header leads to. Pictures are taken from beside the
-    notebook, or from `sources`, where its source lies. Equal input gives equal bytes.
+    notebook, or from beside its source, which papermill noted. Equal input gives equal bytes.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -55,7 +55,9 @@ def render(notebook: Path, root: Path | None = None, sources: Path | None = None
     headings = [(heading["id"], heading.get_text()) for heading in page("h2")]
     front = _soup(fill("front.html.j2", headings=headings, **_facts(notebook)))
     page.h1.insert_after(front) if page.h1 else page.main.insert(0, front)
-    _finish(page, root, [notebook.parent, sources or notebook.parent])
+    noted = json.loads(notebook.read_text("utf-8"))["metadata"].get("papermill", {})
+    source = Path(str(noted.get("input_path", notebook)))
+    _finish(page, root, [notebook.parent, source.parent])
     page.body.insert(0, _soup(header(path, root)))
     csp = {"http-equiv": "Content-Security-Policy", "content": policy()}
     page.head.meta.insert_after(page.new_tag("meta", attrs=csp))
@@ -198,8 +200,8 @@ def _picture(src: str, folders: list[Path]) -> str:
         return src if src.startswith("data:") else ""
     for folder in folders:
         file = folder / unquote(src)
-        if file.is_file():
-            kind = mimetypes.guess_type(file.name)[0]
+        kind = mimetypes.guess_type(file.name)[0] or ""
+        if kind.startswith("image/") and file.is_file():
             data = base64.b64encode(file.read_bytes()).decode()
             return src if folder == folders[0] else f"data:{kind};base64,{data}"
     return ""

@@ -55,7 +55,7 @@ def rebuild(
     for folder in run_folders(root, results):
         executed = folder / f"{folder.parent.name}.ipynb"
         if executed.exists():
-            render(executed, root, sources)
+            render(executed, root)
     return results
 
 
