@@ -196,11 +196,12 @@ SHORT = {
 }  # fmt: skip
 ABOUT = """# The search, on the holdout images
 
-Every trial that was made, with its accuracy at the last epoch on 10,000 images held out of the training set, after
-training on the other 50,000, as was `teacher.safetensors`. The test images were not looked at. A word without a value has
-the default of `Trial` in `mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds
-from 0 on. With n = 1 a figure is uncertain by about 0.06 points, more for the smallest models. Press a column's name to
-sort by it.
+Every trial that was made, with its accuracy at the last epoch on 10,000 images held out of the
+training set, after training on the other 50,000, as was `teacher.safetensors`. The test images
+were not looked at. A word without a value has the default of `Trial` in
+`mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds
+from 0 on. With n = 1 a figure is uncertain by about 0.06 points, more for the smallest models.
+Press a column's name to sort by it.
 
 ![Parameters against holdout accuracy of every training of the search, in 19 epochs and in fewer](trials.svg)
 
