@@ -27,8 +27,15 @@ anew. Written by
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fault-table", metavar="FILE", help="write the table of tests/test_faults.py to FILE")
-    parser.addoption("--screenshots", type=Path, metavar="DIR", help="where tests/test_jupyterlab.py puts its pictures")
+    parser.addoption(
+        "--fault-table", metavar="FILE", help="write the table of tests/test_faults.py to FILE"
+    )
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        metavar="DIR",
+        help="where tests/test_jupyterlab.py puts its pictures",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +48,9 @@ def fault_table(request):
         lines = ["| fault | what was lost | seconds until all was complete |", "|---|---|---|"]
         lines += [f"| {fault} | {lost} | {seconds:.1f} |" for fault, lost, seconds in rows]
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text(f"# Faults, each done for real\n\n{FAULTS}\n" + "\n".join(lines) + "\n")
+        Path(file).write_text(
+            f"# Faults, each done for real\n\n{FAULTS}\n" + "\n".join(lines) + "\n"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +77,10 @@ def real_data(real_root):
 
 def idx_bytes(tensor: torch.Tensor) -> bytes:
     """A uint8 tensor as an IDX file."""
-    return struct.pack(f">HBB{tensor.ndim}I", 0, 8, tensor.ndim, *tensor.shape) + tensor.numpy().tobytes()
+    return (
+        struct.pack(f">HBB{tensor.ndim}I", 0, 8, tensor.ndim, *tensor.shape)
+        + tensor.numpy().tobytes()
+    )
 
 
 @pytest.fixture
@@ -82,9 +94,14 @@ def small_mnist(tmp_path, monkeypatch) -> Path:
     for part, count in (("train", 300), ("t10k", 60)):
         images = torch.randint(0, 256, (count, 28, 28), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, 10, (count,), generator=generator, dtype=torch.uint8)
-        for name, tensor in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+        for name, tensor in (
+            (f"{part}-images-idx3-ubyte", images),
+            (f"{part}-labels-idx1-ubyte", labels),
+        ):
             monkeypatch.setitem(SHAPES, name, tuple(tensor.shape))
-            monkeypatch.setitem(CHECKSUMS, name, hashlib.sha256(tensor.numpy().tobytes()).hexdigest())
+            monkeypatch.setitem(
+                CHECKSUMS, name, hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+            )
             (mirror / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(tensor), mtime=0))
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
     return mirror
@@ -103,13 +120,24 @@ def filled_in(notebook: Path, **values) -> nbformat.NotebookNode:
 
 def make_record(correct=(9800, 9942, 9926), total=10_000, **facts) -> RunRecord:
     """A completed MNIST run of the seed model, an epoch for each count of right answers."""
-    layer = dict(name="a", kind="convolution", kernel=[3, 3], stride=[1, 1], padding=[0, 0], dilation=[1, 1])
-    layer |= dict(channels=[1, 8], input_size=[28, 28], output_size=[26, 26], receptive_field=[3, 3], jump=[1, 1])
+    layer = dict(
+        name="a", kind="convolution", kernel=[3, 3], stride=[1, 1], padding=[0, 0], dilation=[1, 1]
+    )
+    layer |= dict(
+        channels=[1, 8],
+        input_size=[28, 28],
+        output_size=[26, 26],
+        receptive_field=[3, 3],
+        jump=[1, 1],
+    )
     known = dict(
         status="completed",
         seed=0,
         dataset={"name": "mnist", "split": "assignment"},
         model={"name": "seed", "parameters": 9954, "layers": [layer]},
     )
-    rows = [EpochRow(n, 0.01, 0.3 / n, 59_000, 60_000, 5.0, 0.2 / n, c, total, 0.3) for n, c in enumerate(correct, 1)]
+    rows = [
+        EpochRow(n, 0.01, 0.3 / n, 59_000, 60_000, 5.0, 0.2 / n, c, total, 0.3)
+        for n, c in enumerate(correct, 1)
+    ]
     return RunRecord.start("01_seed_model", {"epochs": len(rows)}, epochs=rows, **(known | facts))

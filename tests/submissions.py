@@ -48,16 +48,25 @@ def notebook(*cells: dict, nbformat: int = 4) -> bytes:
         cell.setdefault("execution_count", count)
     if nbformat == 3:
         old = [_as_version_3(cell) for cell in cells]
-        return json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": old}]}).encode()
-    return json.dumps({"nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": list(cells)}).encode()
+        return json.dumps(
+            {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": old}]}
+        ).encode()
+    return json.dumps(
+        {"nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": list(cells)}
+    ).encode()
 
 
 def _as_version_3(cell: dict) -> dict:
     cell = dict(cell)
     if cell["cell_type"] == "code":
-        cell |= {"input": cell.pop("source"), "prompt_number": cell.pop("execution_count"), "language": "python"}
+        cell |= {
+            "input": cell.pop("source"),
+            "prompt_number": cell.pop("execution_count"),
+            "language": "python",
+        }
         cell["outputs"] = [
-            {("stream" if k == "name" else k): v for k, v in output.items()} for output in cell["outputs"]
+            {("stream" if k == "name" else k): v for k, v in output.items()}
+            for output in cell["outputs"]
         ]
     return cell
 
@@ -82,7 +91,12 @@ def result(plain: str = "", html: str = "") -> dict:
 
 
 def error(name: str, said: str) -> dict:
-    return {"output_type": "error", "ename": name, "evalue": said, "traceback": [f"\x1b[0;31m{name}\x1b[0m: {said}"]}
+    return {
+        "output_type": "error",
+        "ename": name,
+        "evalue": said,
+        "traceback": [f"\x1b[0;31m{name}\x1b[0m: {said}"],
+    }
 
 
 def torchsummary(layers=SEED_LAYERS, total: int | None = None) -> str:
@@ -92,7 +106,13 @@ def torchsummary(layers=SEED_LAYERS, total: int | None = None) -> str:
     for number, (name, shape, count) in enumerate(layers, 1):
         lines.append(f"{name + '-' + str(number):>20}  {str([-1, *shape]):>25} {count:>15,}")
     total = sum(count for _, _, count in layers) if total is None else total
-    lines += [double, f"Total params: {total:,}", f"Trainable params: {total:,}", "Non-trainable params: 0", rule]
+    lines += [
+        double,
+        f"Total params: {total:,}",
+        f"Trainable params: {total:,}",
+        "Non-trainable params: 0",
+        rule,
+    ]
     return "\n".join([*lines, "Input size (MB): 0.00", "Params size (MB): 0.04", rule]) + "\n"
 
 
@@ -104,7 +124,12 @@ def torchinfo(layers=SEED_LAYERS) -> str:
     for number, (name, shape, count) in enumerate(layers, 1):
         told = f"{count:,}" if count else "--"
         lines.append(f"{f'│    └─{name}: 2-{number}':<41}{str([1, *shape]):<26}{told}")
-    return "\n".join([*lines, double, f"Total params: {total:,}", f"Trainable params: {total:,}", double]) + "\n"
+    return (
+        "\n".join(
+            [*lines, double, f"Total params: {total:,}", f"Trainable params: {total:,}", double]
+        )
+        + "\n"
+    )
 
 
 def keras_summary(dense: bool = False, boxes: bool = False) -> str:
@@ -120,15 +145,30 @@ def keras_summary(dense: bool = False, boxes: bool = False) -> str:
     rows += [("dense_1 (Dense)", "(None, 10)", 190)] if dense else []
     total = sum(count for _, _, count in rows)
     if boxes:
-        lines = ["┏" + "━" * 60 + "┓", "┃ Layer (type)        ┃ Output Shape      ┃    Param # ┃", "┡" + "━" * 60 + "┩"]
+        lines = [
+            "┏" + "━" * 60 + "┓",
+            "┃ Layer (type)        ┃ Output Shape      ┃    Param # ┃",
+            "┡" + "━" * 60 + "┩",
+        ]
         lines += [f"│ {name} │ {shape} │ {count:,} │" for name, shape, count in rows]
         return "\n".join([*lines, "└" + "─" * 60 + "┘", f" Total params: {total:,} (5.60 KB)", ""])
     lines = ["_" * 65, f"{'Layer (type)':<52} {'Output Shape':<20} Param #   ", "=" * 65]
     lines += [f"{name:<52} {shape:<20} {count:<10}" for name, shape, count in rows]
-    return "\n".join([*lines, "=" * 65, f"Total params: {total:,}", f"Trainable params: {total - 16:,}", "_" * 65, ""])
+    return "\n".join(
+        [
+            *lines,
+            "=" * 65,
+            f"Total params: {total:,}",
+            f"Trainable params: {total - 16:,}",
+            "_" * 65,
+            "",
+        ]
+    )
 
 
-def bar(epoch: int, done: int = 469, total: int = 469, said: str = "", train: float | None = None) -> str:
+def bar(
+    epoch: int, done: int = 469, total: int = 469, said: str = "", train: float | None = None
+) -> str:
     """One state of a tqdm bar as the course's notebooks draw it."""
     percent, filled = done * 100 // total, done * 10 // total
     accuracy = f" Accuracy={train:.2f}" if train is not None else ""
@@ -136,13 +176,21 @@ def bar(epoch: int, done: int = 469, total: int = 469, said: str = "", train: fl
     return f"{lead}: {percent}%|{'█' * filled}{' ' * (10 - filled)}| {done}/{total} [00:15<00:00, 30.12it/s]"
 
 
-def course_log(correct, iterations: int = 469, heading: str = "EPOCH: {}", first: int = 1, train: bool = True) -> str:
+def course_log(
+    correct, iterations: int = 469, heading: str = "EPOCH: {}", first: int = 1, train: bool = True
+) -> str:
     """An epoch for each count of right answers: heading, a bar drawn over itself, the test line."""
     text = ""
     for epoch, right in enumerate(correct, first):
         text += heading.format(epoch) + "\n" if heading else ""
-        drawn = [bar(epoch, n, iterations, train=97.5 + 0.01 * epoch if train else None) for n in (0, iterations // 2)]
-        text += "\r".join([*drawn, bar(epoch, iterations, iterations, train=98.76 if train else None)]) + "\n"
+        drawn = [
+            bar(epoch, n, iterations, train=97.5 + 0.01 * epoch if train else None)
+            for n in (0, iterations // 2)
+        ]
+        text += (
+            "\r".join([*drawn, bar(epoch, iterations, iterations, train=98.76 if train else None)])
+            + "\n"
+        )
         text += f"\nTest set: Average loss: 0.0{300 - epoch}, Accuracy: {right}/10000 ({right / 100:.2f}%)\n\n"
     return text
 
@@ -150,9 +198,7 @@ def course_log(correct, iterations: int = 469, heading: str = "EPOCH: {}", first
 def keras_log(accuracies, name: str = "acc", total: str = "60000/60000") -> str:
     text = ""
     for epoch, accuracy in enumerate(accuracies, 1):
-        text += (
-            f"Epoch {epoch}/{len(accuracies)}\n{total} [{'=' * 30}] - 12s 200us/step - loss: 0.0312 - {name}: 0.9812"
-        )
+        text += f"Epoch {epoch}/{len(accuracies)}\n{total} [{'=' * 30}] - 12s 200us/step - loss: 0.0312 - {name}: 0.9812"
         text += f" - val_loss: 0.0291 - val_{name}: {accuracy:.4f}\n"
     return text
 
@@ -167,6 +213,8 @@ def submission(correct=(9901, 9935, 9942), **facts) -> bytes:
             "!pip install torchsummary\nfrom torchsummary import summary\nsummary(Net().to(device), (1, 28, 28))",
             torchsummary(),
         ),
-        code("batch_size = 128\ntrain_loader = DataLoader(datasets.MNIST('.', train=True), batch_size=batch_size)"),
+        code(
+            "batch_size = 128\ntrain_loader = DataLoader(datasets.MNIST('.', train=True), batch_size=batch_size)"
+        ),
         code(LOOP.format(epochs=epochs), course_log(correct)),
     )

@@ -102,13 +102,17 @@ def bar(left=12, top=5, dtype=torch.uint8):
 def sheared(images, slant):
     """The images, float32 (B, 1, 28, 28), each row moved right by `slant` pixels for each row further up."""
     same = lambda value: torch.full((len(images),), value)  # noqa: E731
-    grid = affine_grid(28, same(0.0), torch.zeros(len(images), 2), same(1.0), same(math.atan(slant)))
+    grid = affine_grid(
+        28, same(0.0), torch.zeros(len(images), 2), same(1.0), same(math.atan(slant))
+    )
     return torch.nn.functional.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
 
 
 def test_an_upright_bar_in_the_middle_stays_as_it_is():
     assert torch.equal(straighten(bar()), bar())
-    torch.testing.assert_close(straighten(bar(dtype=torch.float32)), bar(dtype=torch.float32), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        straighten(bar(dtype=torch.float32)), bar(dtype=torch.float32), atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("left", "top"), [(0, 0), (3, 9), (20, 2), (24, 10)])
@@ -116,7 +120,9 @@ def test_an_upright_bar_elsewhere_is_moved_into_the_middle(left, top):
     assert torch.equal(straighten(bar(left, top)), bar())
 
 
-@pytest.mark.parametrize("nothing", [torch.zeros(28, 28), torch.zeros(3, 28, 28), torch.eye(28)[:1].expand(28, 28) * 0])
+@pytest.mark.parametrize(
+    "nothing", [torch.zeros(28, 28), torch.zeros(3, 28, 28), torch.eye(28)[:1].expand(28, 28) * 0]
+)
 def test_an_empty_image_is_left_alone(nothing):
     assert torch.equal(straighten(nothing), nothing)
     assert torch.equal(straighten(nothing.to(torch.uint8)), nothing.to(torch.uint8))
@@ -127,7 +133,10 @@ def test_an_empty_image_is_left_alone(nothing):
 def test_a_slanted_bar_is_set_upright(slant):
     slanted = sheared(bar(dtype=torch.float32)[None, None], slant)
     columns = torch.arange(28.0)
-    middles = [(image[0, 0, 5:23] @ columns / image[0, 0, 5:23].sum(dim=1)) for image in (slanted, straighten(slanted))]
+    middles = [
+        (image[0, 0, 5:23] @ columns / image[0, 0, 5:23].sum(dim=1))
+        for image in (slanted, straighten(slanted))
+    ]
     assert middles[0].std() > abs(slant) * 5
     torch.testing.assert_close(middles[1], torch.full((18,), 13.5), atol=0.05, rtol=0)
 
@@ -148,7 +157,9 @@ def test_straightening_twice_does_hardly_more_than_once(images):
 def test_the_ink_is_kept_and_comes_to_lie_in_the_middle(images):
     inside = images[images[..., [0, 1, 2, 3, -4, -3, -2, -1]].sum(dim=(1, 2, 3)) == 0]
     straight = straighten(inside)
-    torch.testing.assert_close(straight.sum(dim=(1, 2, 3)), inside.sum(dim=(1, 2, 3)), atol=0, rtol=0.02)
+    torch.testing.assert_close(
+        straight.sum(dim=(1, 2, 3)), inside.sum(dim=(1, 2, 3)), atol=0, rtol=0.02
+    )
     columns = (straight.sum(dim=2) @ torch.arange(28.0)) / straight.sum(dim=(2, 3))
     torch.testing.assert_close(columns, torch.full_like(columns, 13.5), atol=0.05, rtol=0)
 

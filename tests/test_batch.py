@@ -43,7 +43,9 @@ def notebook(tmp_path):
             nbformat.v4.new_code_cell(source),
             nbformat.v4.new_code_cell("print('last')"),
         ]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
         path = tmp_path / f"{name}.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
         return path
@@ -58,7 +60,9 @@ def command(*words, **options) -> subprocess.CompletedProcess:
 
 def printed(folder: Path, name: str = "small") -> str:
     cells = nbformat.read(folder / f"{name}.ipynb", as_version=4).cells
-    return "".join(o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs)
+    return "".join(
+        o.get("text", "") for cell in cells if cell.cell_type == "code" for o in cell.outputs
+    )
 
 
 def test_parameters_are_read_with_type_default_meaning_and_choices(notebook):
@@ -70,7 +74,12 @@ def test_parameters_are_read_with_type_default_meaning_and_choices(notebook):
 
 def test_values_take_the_declared_types(notebook):
     given = {"count": "7", "rate": "1e-3", "loud": "True", "kind": "fancy"}
-    assert check_values(notebook(), given) == {"count": 7, "rate": 0.001, "loud": True, "kind": "fancy"}
+    assert check_values(notebook(), given) == {
+        "count": 7,
+        "rate": 0.001,
+        "loud": True,
+        "kind": "fancy",
+    }
 
 
 @pytest.mark.parametrize(
@@ -117,7 +126,12 @@ def test_a_run_leaves_notebook_html_and_record(notebook, tmp_path):
     assert record.status == "completed" == RunRecord.load(folder).status
     assert printed(folder) == "first\n5 plain\nlast\n"
     assert "5 plain" in (folder / "small.html").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "run.json", "small.html", "small.ipynb"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "metrics.csv",
+        "run.json",
+        "small.html",
+        "small.ipynb",
+    ]
 
 
 def test_a_failing_cell_leaves_the_partial_notebook_and_a_failed_record(notebook, tmp_path):
@@ -131,7 +145,9 @@ def test_a_failing_cell_leaves_the_partial_notebook_and_a_failed_record(notebook
 
 
 def test_a_killed_kernel_is_a_failure_in_record_and_notebook(notebook, tmp_path):
-    record = run_notebook(notebook("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), {}, tmp_path / "out")
+    record = run_notebook(
+        notebook("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), {}, tmp_path / "out"
+    )
     assert record.status == "failed" and "kernel died" in record.error
     metadata = nbformat.read(tmp_path / "out/small/seed-3/small.ipynb", as_version=4).metadata
     assert metadata.mnist_utils.status == "failed" and metadata.papermill.exception is True
@@ -139,7 +155,9 @@ def test_a_killed_kernel_is_a_failure_in_record_and_notebook(notebook, tmp_path)
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on Unix")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_leaves_the_partial_notebook_and_an_interrupted_record(stop, notebook, tmp_path):
+def test_a_stopped_run_leaves_the_partial_notebook_and_an_interrupted_record(
+    stop, notebook, tmp_path
+):
     path = notebook("import time; print('waiting', flush=True); time.sleep(60)")
     words = [sys.executable, "-m", "mnist_utils", "run", str(path), "--out", str(tmp_path / "out")]
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (a shell's background jobs ignore it)
@@ -154,7 +172,10 @@ def test_a_stopped_run_leaves_the_partial_notebook_and_an_interrupted_record(sto
     assert process.returncode == 130 and "Traceback" not in err, err
     assert RunRecord.load(folder).status == "interrupted" and "interrupted" in out
     assert "first" in printed(folder) and "last" not in printed(folder)
-    assert nbformat.read(folder / "small.ipynb", as_version=4).metadata.mnist_utils.status == "interrupted"
+    assert (
+        nbformat.read(folder / "small.ipynb", as_version=4).metadata.mnist_utils.status
+        == "interrupted"
+    )
 
 
 def test_a_failure_does_not_cost_the_completed_run_before_it(notebook, tmp_path):
@@ -165,7 +186,9 @@ def test_a_failure_does_not_cost_the_completed_run_before_it(notebook, tmp_path)
     assert RunRecord.load(out / "small/seed-3").status == "failed"
     assert RunRecord.load(out / "small/seed-3.previous").status == "completed"
     run_notebook(notebook("print('better')"), {}, out)
-    assert "better" in printed(out / "small/seed-3") and not (out / "small/seed-3.previous").exists()
+    assert (
+        "better" in printed(out / "small/seed-3") and not (out / "small/seed-3.previous").exists()
+    )
 
 
 def test_other_peoples_files_are_not_cleared_away(notebook, tmp_path):
@@ -180,7 +203,9 @@ def test_other_peoples_files_are_not_cleared_away(notebook, tmp_path):
 def test_an_output_folder_that_cannot_be_written(notebook, tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = command("run", notebook(), "--out", tmp_path / "file")
-    assert result.returncode == 2 and "cannot write to" in result.stderr and "--out" in result.stderr
+    assert (
+        result.returncode == 2 and "cannot write to" in result.stderr and "--out" in result.stderr
+    )
     assert "first" not in result.stdout
 
 
@@ -205,13 +230,17 @@ def test_a_read_only_output_folder(notebook, tmp_path):
 )
 def test_bad_input_is_one_line_and_code_2(words, message, tmp_path):
     result = command(*words, "--out", tmp_path / "out")
-    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+    assert (
+        result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_help_names_the_commands():  # that it loads no torch, and so answers at once, is tested with the records
     result = command("--help")
-    assert result.returncode == 0 and all(name in result.stdout for name in ("run", "list", "bench"))
+    assert result.returncode == 0 and all(
+        name in result.stdout for name in ("run", "list", "bench")
+    )
 
 
 def test_list_shows_every_notebook_with_its_parameters():
@@ -252,7 +281,11 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     assert result.stdout.count("Test set: Average loss:") == 2 and "\r" not in result.stdout
     record = RunRecord.load(folder)
     html = (folder / "01_seed_model.html").read_text()
-    assert "NOT MNIST" in result.stdout and "NOT MNIST" in record.dataset["note"] and "NOT MNIST" in html
+    assert (
+        "NOT MNIST" in result.stdout
+        and "NOT MNIST" in record.dataset["note"]
+        and "NOT MNIST" in html
+    )
     assert record.verdict[0]["outcome"] == "not judged" and "not judged: not MNIST" in result.stdout
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -285,9 +318,13 @@ def test_the_same_seed_gives_the_same_metrics(digits_run, tmp_path):
     words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", tmp_path]
     assert command(*words).returncode == 0
     first, second = (RunRecord.load(f) for f in (folder, tmp_path / "01_seed_model/seed-0"))
-    untimed = lambda record: [(r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs]  # noqa: E731
+    untimed = lambda record: [
+        (r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs
+    ]
     assert untimed(first) == untimed(second)
-    weights = [(f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "01_seed_model/seed-0")]
+    weights = [
+        (f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "01_seed_model/seed-0")
+    ]
     assert weights[0] == weights[1]
 
 
@@ -309,7 +346,11 @@ def test_mnist_that_cannot_be_had_is_an_error_with_three_ways_out(tmp_path):
     (tmp_path / "empty").mkdir()
     words = ["--dataset", "mnist", "--mirror", tmp_path / "empty", "--data", tmp_path / "cache"]
     result = command("run", *words, "--out", tmp_path / "out")
-    assert result.returncode == 1 and "three ways out" in result.stdout and "is not there" in result.stdout
+    assert (
+        result.returncode == 1
+        and "three ways out" in result.stdout
+        and "is not there" in result.stdout
+    )
 
 
 def test_seeds_are_read_as_ranges_and_numbers():
@@ -333,7 +374,12 @@ def test_a_plan_is_checked_before_anything_runs(notebook, tmp_path):
 
 
 def test_several_values_make_a_run_each_under_a_stable_name(notebook, tmp_path):
-    jobs = plan([notebook(), notebook(name="other")], {"rate": "0.1, 2", "kind": "plain,fancy"}, None, tmp_path)
+    jobs = plan(
+        [notebook(), notebook(name="other")],
+        {"rate": "0.1, 2", "kind": "plain,fancy"},
+        None,
+        tmp_path,
+    )
     assert [job.name for job in jobs[:4]] == [
         "small/rate=0.1,kind=plain/seed-3",
         "small/rate=0.1,kind=fancy/seed-3",
@@ -357,7 +403,9 @@ def test_a_batch_is_read_from_a_file(tmp_path, suffix):
     assert read_batch(file) == (["a", "b"], {"rate": ["0.1", "0.2"], "loud": "true"}, "0-2")
 
 
-@pytest.mark.parametrize("text", ["", "notebooks = 3 3", 'seeds = "1"', 'notebooks = ["a"]\nseed = 1'])
+@pytest.mark.parametrize(
+    "text", ["", "notebooks = 3 3", 'seeds = "1"', 'notebooks = ["a"]\nseed = 1']
+)
 def test_a_file_that_is_no_batch_is_named(tmp_path, text):
     (tmp_path / "batch.toml").write_text(text)
     with pytest.raises(UsageError, match="batch.toml"):
@@ -365,10 +413,22 @@ def test_a_file_that_is_no_batch_is_named(tmp_path, text):
 
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(notebook, tmp_path):
-    done = command("run", notebook(), "-p", "rate", "1,2", "--seeds", "0-1", "--dry-run", "--out", tmp_path / "out")
+    done = command(
+        "run",
+        notebook(),
+        "-p",
+        "rate",
+        "1,2",
+        "--seeds",
+        "0-1",
+        "--dry-run",
+        "--out",
+        tmp_path / "out",
+    )
     assert done.returncode == 0 and not (tmp_path / "out").exists()
     assert (
-        "to run  small/rate=1.0/seed-0  rate=1.0 seed=0" in done.stdout and "4 of 4 to run, 1 at a time" in done.stdout
+        "to run  small/rate=1.0/seed-0  rate=1.0 seed=0" in done.stdout
+        and "4 of 4 to run, 1 at a time" in done.stdout
     )
 
 
@@ -385,9 +445,7 @@ def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
 def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert (choose_workers("auto"), choose_workers("auto", per_device=2)) == (2, 4)
-    source = (
-        "(__import__('pathlib').Path(out_dir) / 'device').write_text(__import__('os').environ['CUDA_VISIBLE_DEVICES'])"
-    )
+    source = "(__import__('pathlib').Path(out_dir) / 'device').write_text(__import__('os').environ['CUDA_VISIBLE_DEVICES'])"
     jobs = plan([notebook(source)], {}, [0, 1], tmp_path / "out")
     run_batch(jobs, workers=2)
     assert sorted((job.folder / "device").read_text() for job in jobs) == ["3", "5"]
@@ -397,27 +455,39 @@ def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkey
 
 
 def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys):
-    path = notebook("assert seed != 2\n(__import__('pathlib').Path(out_dir) / 'made').write_text(str(seed))")
+    path = notebook(
+        "assert seed != 2\n(__import__('pathlib').Path(out_dir) / 'made').write_text(str(seed))"
+    )
     jobs = plan([path], {}, [1, 2], tmp_path / "out")
     records, stopped = run_batch(jobs, workers=2)
     assert not stopped
     assert [record.status for record in records] == ["completed", "failed"]
-    assert "AssertionError" in records[1].error and "small/seed-2: failed, cell In [4]" in capsys.readouterr().out
+    assert (
+        "AssertionError" in records[1].error
+        and "small/seed-2: failed, cell In [4]" in capsys.readouterr().out
+    )
     made = tmp_path / "out/small/seed-1/made"
     before = made.stat().st_mtime_ns
     assert jobs[0].is_done() and not jobs[1].is_done()
     run_batch(jobs)
-    assert made.stat().st_mtime_ns == before and "1 of 2 runs are done already" in capsys.readouterr().out
+    assert (
+        made.stat().st_mtime_ns == before
+        and "1 of 2 runs are done already" in capsys.readouterr().out
+    )
     run_batch(jobs[:1], force=True)
     assert made.stat().st_mtime_ns > before
     lines = (tmp_path / "out/summary.csv").read_text().splitlines()
-    assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith("small/seed-1,small,1,completed")
+    assert lines[0].startswith("job,notebook,seed,status") and lines[1].startswith(
+        "small/seed-1,small,1,completed"
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
 def test_a_reader_who_leaves_early_sees_no_traceback():
     words = [sys.executable, "-m", "mnist_utils", "list"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 1
 
@@ -425,10 +495,18 @@ def test_a_reader_who_leaves_early_sees_no_traceback():
 def test_the_summary_has_a_line_for_the_seeds_of_each_notebook_and_variant(notebook, tmp_path):
     def row(name, variant, status, correct):
         facts = dict(status=status, dataset={"note": "digits"} if name == "b" else {})
-        return Job(notebook(name=name), {"seed": 1}, tmp_path, variant), make_record((correct,), **facts)
+        return Job(notebook(name=name), {"seed": 1}, tmp_path, variant), make_record(
+            (correct,), **facts
+        )
 
-    rows = [row("a", "", "completed", 9900), row("a", "", "completed", 9940), row("a", "", "failed", 9999)]
-    head, *lines = format_summary([*rows, row("a", "x=1", "failed", 1), row("b", "", "completed", 9000)]).splitlines()
+    rows = [
+        row("a", "", "completed", 9900),
+        row("a", "", "completed", 9940),
+        row("a", "", "failed", 9999),
+    ]
+    head, *lines = format_summary(
+        [*rows, row("a", "x=1", "failed", 1), row("b", "", "completed", 9000)]
+    ).splitlines()
     assert head.split() == "notebook runs completed mean lowest highest".split()
     assert [line.split() for line in lines] == [
         ["a", "3", "2", "99.200%", "99.00%", "99.40%"],
@@ -452,11 +530,21 @@ def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
 def test_the_command_runs_seeds_and_says_which_failed(notebook, tmp_path):
     path = notebook("assert seed != 8")
     done = command("run", path, "--seeds", "7-8", "--jobs", "2", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "1 of 2 runs completed" in done.stdout and "small/seed-8: failed" in done.stdout
+    assert (
+        done.returncode == 1
+        and "1 of 2 runs completed" in done.stdout
+        and "small/seed-8: failed" in done.stdout
+    )
     assert command("run", path, "--seeds", "7", "--out", tmp_path / "out").returncode == 0
 
 
-@pytest.mark.parametrize("words", [("--seeds", "x"), ("--seeds", "1", "--seed", "2"), ("--seeds", "1", "--jobs", "0")])
+@pytest.mark.parametrize(
+    "words", [("--seeds", "x"), ("--seeds", "1", "--seed", "2"), ("--seeds", "1", "--jobs", "0")]
+)
 def test_bad_seeds_and_jobs_are_refused(notebook, tmp_path, words):
     refused = command("run", notebook(), *words, "--out", tmp_path / "out")
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr and not (tmp_path / "out").exists()
+    assert (
+        refused.returncode == 2
+        and "Traceback" not in refused.stderr
+        and not (tmp_path / "out").exists()
+    )

@@ -32,13 +32,25 @@ def test_ratios_are_taken_turn_by_turn():
 
 
 def test_paired_differences_have_an_interval():
-    text = tables.paired({"accuracies": {"ours": [0.99, 0.98, 0.97], "other": [0.991, 0.982, 0.973]}})
+    text = tables.paired(
+        {"accuracies": {"ours": [0.99, 0.98, 0.97], "other": [0.991, 0.982, 0.973]}}
+    )
     assert row(text, "ours") == ["98.000%", "1.000"]
-    assert row(text, "other") == ["98.200%", "0.900", "+0.200", "±", "0.248"]  # t(0.975, 2) * 0.1 / sqrt(3)
+    assert row(text, "other") == [
+        "98.200%",
+        "0.900",
+        "+0.200",
+        "±",
+        "0.248",
+    ]  # t(0.975, 2) * 0.1 / sqrt(3)
 
 
 def test_a_target_counts_the_seeds_that_pass_and_the_usual_loops_epochs():
-    one = {"seconds": [40.0, 60.0], "accuracies": [0.995, 0.993], "usual_epoch_seconds": [20.0, 30.0]}
+    one = {
+        "seconds": [40.0, 60.0],
+        "accuracies": [0.995, 0.993],
+        "usual_epoch_seconds": [20.0, 30.0],
+    }
     text = tables.target({"target": 0.994, "usual_epochs": 19, "cores": {"1": one}})
     assert row(text, "1") == ["50.0", "14.1", "99.400%", "1", "of", "2", "475.0", "9.50"]
 
@@ -51,7 +63,12 @@ def test_the_default_is_held_to_the_best_fixed_number_of_threads():
 
 def test_the_parts_of_a_batch_add_up():
     parts = [{"training": 18.0, "start": 2.0}, {"training": 22.0, "start": 4.0}]
-    given = {"jobs": 10, "epochs": 2, "bare": [10.0, 10.0, 9.0, 10.0, 10.0], "batch": [20.0, 12.5, 18.0, 40.0, 9.5]}
+    given = {
+        "jobs": 10,
+        "epochs": 2,
+        "bare": [10.0, 10.0, 9.0, 10.0, 10.0],
+        "batch": [20.0, 12.5, 18.0, 40.0, 9.5],
+    }
     text = tables.batch(given | {"parts": parts})
     assert row(text, "batch / bare") == ["0.50", "0.25", "1.05", "5"]
     assert row(text, "training") == ["20.0", "50%"] and row(text, "start") == ["3.0", "8%"]
@@ -62,7 +79,9 @@ def test_the_floor_runs_every_convolution_and_nothing_else(monkeypatch, real_roo
     called = []
     for kind in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d):
         original = kind.forward
-        note = lambda self, maps, f=original: called.append((type(self), maps.shape)) or f(self, maps)  # noqa: E731
+        note = lambda self, maps, f=original: (
+            called.append((type(self), maps.shape)) or f(self, maps)
+        )
         monkeypatch.setattr(kind, "forward", note)
     epoch = speed.floor(replace(CPU, data_dir=str(real_root)))
     in_order = [(kind, shape) for kind, shape in called if kind is nn.Conv2d]
@@ -74,7 +93,11 @@ def test_the_floor_runs_every_convolution_and_nothing_else(monkeypatch, real_roo
 def test_ours_and_usual_train_the_same_number_of_images(monkeypatch, real_root, real_data):
     seen = []
     original = SeedModel.forward
-    monkeypatch.setattr(SeedModel, "forward", lambda self, images: seen.append(len(images)) or original(self, images))
+    monkeypatch.setattr(
+        SeedModel,
+        "forward",
+        lambda self, images: seen.append(len(images)) or original(self, images),
+    )
     for contender in (speed.ours, speed.usual):
         contender(replace(CPU, augment=AUGMENT, data_dir=str(real_root)))(300)
     assert seen == [128, 128, 44] * 2
@@ -82,11 +105,16 @@ def test_ours_and_usual_train_the_same_number_of_images(monkeypatch, real_root, 
 
 def test_contenders_take_turns_in_processes_of_their_own(real_root, real_data):
     one = replace(CPU, data_dir=str(real_root))
-    with speed.processes({"ours": one, "floor": replace(one, kind="floor")}) as turn, speed.busy_loops(1):
+    with (
+        speed.processes({"ours": one, "floor": replace(one, kind="floor")}) as turn,
+        speed.busy_loops(1),
+    ):
         assert turn("ours", 256) > 0 and turn("floor", 256) > 0
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"what": "loop"}', '{"what": "no"}', '{"dask": 3, "ours": 1}', "{"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"what": "loop"}', '{"what": "no"}', '{"dask": 3, "ours": 1}', "{"]
+)
 def test_a_file_that_holds_no_measurement_is_named(tmp_path, text):
     (tmp_path / "odd.json").write_text(text)
     with pytest.raises(UsageError, match="odd.json"):
@@ -101,7 +129,9 @@ def test_an_unknown_measurement_is_refused():
     assert all(hasattr(tables, what) for what in MEASUREMENTS) and Settings().repeats == 5
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "reports/bench").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "reports/bench").glob("*.json")), ids=lambda path: path.stem
+)
 def test_what_was_measured_once_is_still_shown(path):
     text = show(read(path))
     assert len(text.splitlines()) > 3 and "|" not in text and "nan" not in text

@@ -17,7 +17,9 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
         yield cluster
 
 
@@ -51,7 +53,11 @@ def test_a_lost_worker_costs_nothing_but_time(cluster, tmp_path, fault_table):
     os.kill(cluster.workers[0].pid, signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "3 of 3 runs completed" in said, said
-    fault_table("a worker of the cluster is killed (SIGKILL)", "epochs since the last checkpoint", batch.goes_on())
+    fault_table(
+        "a worker of the cluster is killed (SIGKILL)",
+        "epochs since the last checkpoint",
+        batch.goes_on(),
+    )
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
@@ -61,14 +67,22 @@ def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
 
 def test_a_run_takes_the_resources_it_is_given(tmp_path):
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0", resources={"GPU": 1}
+        n_workers=1,
+        threads_per_worker=2,
+        processes=True,
+        dashboard_address=":0",
+        resources={"GPU": 1},
     ) as cluster:
         batch = Batch(tmp_path)
         code, said = batch.run("--scheduler", cluster.scheduler_address, "--resources", "TPU=2")
         assert code == 2 and "no worker of" in said and "has TPU=2" in said, said
-        code, said = batch.run("--scheduler", cluster.scheduler_address, "--resources", "GPU=1", seeds="0,2")
+        code, said = batch.run(
+            "--scheduler", cluster.scheduler_address, "--resources", "GPU=1", seeds="0,2"
+        )
     assert code == 0, said
-    first, second = sorted((RunRecord.load(batch.folder(seed)) for seed in (0, 2)), key=lambda r: r.started)
+    first, second = sorted(
+        (RunRecord.load(batch.folder(seed)) for seed in (0, 2)), key=lambda r: r.started
+    )
     assert first.finished <= second.started  # two threads, but a GPU for one
 
 
@@ -88,7 +102,11 @@ def test_the_cluster_may_ask_for_a_certificate(tmp_path, monkeypatch):
         batch = Batch(tmp_path)
         code, said = batch.run("--scheduler", cluster.scheduler_address)
         assert code == 2 and "no Dask scheduler answers at tls://" in said, said
-        for name, value in {"CA_FILE": certificate, "CLIENT__CERT": certificate, "CLIENT__KEY": key}.items():
+        for name, value in {
+            "CA_FILE": certificate,
+            "CLIENT__CERT": certificate,
+            "CLIENT__KEY": key,
+        }.items():
             monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{name}", str(value))
         code, said = batch.run("--scheduler", cluster.scheduler_address)
         assert code == 0 and "3 of 3 runs completed" in said, said
@@ -128,11 +146,15 @@ def store(monkeypatch):
 def test_what_is_copied_to_an_address_is_enough_to_go_on_from(cluster, store, tmp_path):
     batch, where = Batch(tmp_path), ("--scheduler", cluster.scheduler_address, "--copy-to", store)
     code, said = batch.run(*where)
-    names = [f"/runs/toy/seed-{seed}/{name}" for seed in range(3) for name in ("run.json", "toy.ipynb")]
+    names = [
+        f"/runs/toy/seed-{seed}/{name}" for seed in range(3) for name in ("run.json", "toy.ipynb")
+    ]
     assert code == 0 and sorted(Store.kept) == names, said
     shutil.rmtree(batch.out)  # as on a machine that shares no folder with the workers
     code, said = batch.run(*where)
-    assert code == 0 and "3 of 3 runs are done already" in said and "3 of 3 runs completed" in said, said
+    assert (
+        code == 0 and "3 of 3 runs are done already" in said and "3 of 3 runs completed" in said
+    ), said
 
 
 def test_what_could_not_be_copied_is_said_and_copied_next_time(store, tmp_path, monkeypatch):

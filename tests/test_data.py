@@ -368,12 +368,16 @@ def test_loaders_serve_straightened_images_where_asked(augment):
     assert torch.equal(torch.cat([images for images, _ in straight[1]]), expected)
     for (images, labels), (upright, same_labels) in zip(plain[0], straight[0]):
         assert torch.equal(labels, same_labels)
-        assert 0.05 < (images - upright).abs().mean() < 0.5  # moved, but the same digits distorted by the same draws
+        assert (
+            0.05 < (images - upright).abs().mean() < 0.5
+        )  # moved, but the same digits distorted by the same draws
 
 
 def test_straightening_with_another_augmentation_is_refused():
     with pytest.raises(ValueError, match="deskew goes with an Affine"):
-        make_loaders(load_digits("test"), 400, 0, augment=lambda images, generator: images, deskew=True)
+        make_loaders(
+            load_digits("test"), 400, 0, augment=lambda images, generator: images, deskew=True
+        )
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1438])

@@ -30,7 +30,9 @@ def test_a_program_answers_as_the_model_for_any_number_of_images(run, capsys, co
     assert main(["export", str(folder), "--format", "torch"]) == 0
     assert "model.pt2: " in capsys.readouterr().out
     images = torch.randn(count, 1, 28, 28)
-    torch.testing.assert_close(torch.export.load(folder / "model.pt2").module()(images), model(images))
+    torch.testing.assert_close(
+        torch.export.load(folder / "model.pt2").module()(images), model(images)
+    )
 
 
 def test_onnx_answers_as_the_model_for_any_number_of_images(run, tmp_path, capsys):
@@ -53,8 +55,13 @@ def test_onnx_answers_as_the_model_for_any_number_of_images(run, tmp_path, capsy
     "damage", ["no run", "no weights", "other weights", "damaged weights", "unknown model", "place"]
 )
 def test_what_cannot_be_exported_is_said_and_nothing_is_written(tmp_path, capsys, damage):
-    make_record(model={"name": "none" if damage == "unknown model" else "seed", "layers": []}).save(tmp_path)
-    save_weights(build_model("smallest" if damage == "other weights" else "seed"), tmp_path / "model.safetensors")
+    make_record(model={"name": "none" if damage == "unknown model" else "seed", "layers": []}).save(
+        tmp_path
+    )
+    save_weights(
+        build_model("smallest" if damage == "other weights" else "seed"),
+        tmp_path / "model.safetensors",
+    )
     if damage in ("no run", "no weights"):
         (tmp_path / {"no run": "run.json", "no weights": "model.safetensors"}[damage]).unlink()
     if damage == "damaged weights":
@@ -62,9 +69,17 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(tmp_path, capsys
     to = tmp_path / ("missing/a.pt2" if damage == "place" else "a.pt2")
     assert main(["export", str(tmp_path), "--format", "torch", "--to", str(to)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    expected = {"no run": "no such record", "no weights": "no weights", "unknown model": "unknown model 'none'"}
+    expected = {
+        "no run": "no such record",
+        "no weights": "no weights",
+        "unknown model": "unknown model 'none'",
+    }
     assert expected.get(damage, "not the weights" if damage != "place" else "missing") in line
-    assert {path.name for path in tmp_path.iterdir()} <= {"run.json", "metrics.csv", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "run.json",
+        "metrics.csv",
+        "model.safetensors",
+    }
 
 
 def test_missing_packages_are_named(run, monkeypatch, capsys):
@@ -74,7 +89,9 @@ def test_missing_packages_are_named(run, monkeypatch, capsys):
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(run, monkeypatch, capsys):
-    monkeypatch.setattr(room, "_write_program", lambda model, path: lambda images: model(images) + 0.001)
+    monkeypatch.setattr(
+        room, "_write_program", lambda model, path: lambda images: model(images) + 0.001
+    )
     assert main(["export", str(run[0]), "--format", "torch"]) == 2
     assert "differs from torch by 1.0e-03" in capsys.readouterr().err
     assert not (run[0] / "model.pt2").exists()

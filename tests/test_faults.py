@@ -57,14 +57,30 @@ class Batch:
             nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(source),
         ]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), self.path)
 
     def start(self, *words: str, seeds: str = "0-2") -> subprocess.Popen:
-        command = [sys.executable, "-m", "mnist_utils", "run", self.path, "--seeds", seeds, "--jobs", "3"]
+        command = [
+            sys.executable,
+            "-m",
+            "mnist_utils",
+            "run",
+            self.path,
+            "--seeds",
+            seeds,
+            "--jobs",
+            "3",
+        ]
         command += ["-p", "flags", self.flags, "--out", self.out, *words]
         return subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            list(map(str, command)),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def run(self, *words: str, **options) -> tuple[int, str]:
@@ -99,11 +115,27 @@ class Batch:
 
 FAULTS = {
     "a notebook raises": ("raise RuntimeError('on purpose')", (), "RuntimeError: on purpose"),
-    "a kernel is killed (SIGKILL) in mid-epoch": ("os.kill(os.getpid(), signal.SIGKILL)", (), "the kernel died"),
-    "a run's process is killed (SIGKILL)": ("os.kill(os.getppid(), signal.SIGKILL)", (), "its process was killed"),
-    "a notebook never ends": ("time.sleep(1e6)", ("--timeout", "10"), "stopped after 10 seconds, its timeout"),
+    "a kernel is killed (SIGKILL) in mid-epoch": (
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        (),
+        "the kernel died",
+    ),
+    "a run's process is killed (SIGKILL)": (
+        "os.kill(os.getppid(), signal.SIGKILL)",
+        (),
+        "its process was killed",
+    ),
+    "a notebook never ends": (
+        "time.sleep(1e6)",
+        ("--timeout", "10"),
+        "stopped after 10 seconds, its timeout",
+    ),
     "a notebook wants too much memory": ("bytearray(4 << 30)", ("--memory", "2"), "MemoryError"),
-    "the run's folder is removed meanwhile": ("shutil.rmtree(out); os._exit(1)", (), "FileNotFoundError"),
+    "the run's folder is removed meanwhile": (
+        "shutil.rmtree(out); os._exit(1)",
+        (),
+        "FileNotFoundError",
+    ),
 }
 
 
@@ -113,9 +145,16 @@ def test_one_run_goes_wrong(tmp_path, fault, fault_table):
     batch = Batch(tmp_path, source)
     code, said = batch.run(*words)
     assert code == 1 and f"toy/seed-1: failed, {error}" in said.replace("cell In [3]: ", ""), said
-    assert (batch.status(0), batch.status(2)) == ("completed", "completed") and batch.status(1) == "failed"
+    assert (batch.status(0), batch.status(2)) == ("completed", "completed") and batch.status(
+        1
+    ) == "failed"
     summary = (batch.out / "summary.csv").read_text().splitlines()
-    assert [line.split(",")[3] for line in summary] == ["status", "completed", "failed", "completed"]
+    assert [line.split(",")[3] for line in summary] == [
+        "status",
+        "completed",
+        "failed",
+        "completed",
+    ]
     kept = [(batch.folder(seed) / "run.json").stat().st_mtime_ns for seed in (0, 2)]
     fault_table(fault, "that run's own epochs since its last checkpoint", batch.goes_on())
     assert kept == [(batch.folder(seed) / "run.json").stat().st_mtime_ns for seed in (0, 2)]
@@ -133,7 +172,11 @@ def test_the_batch_itself_is_killed(tmp_path, fault_table):
     while any(is_running(batch.folder(seed)) for seed in range(3)):
         assert time.monotonic() < deadline, "a run outlived its batch"
         time.sleep(0.1)
-    fault_table("the batch's own process is killed (SIGKILL)", "epochs since the last checkpoints", batch.goes_on())
+    fault_table(
+        "the batch's own process is killed (SIGKILL)",
+        "epochs since the last checkpoints",
+        batch.goes_on(),
+    )
 
 
 def test_ctrl_c_once_waits_for_what_runs_and_says_what_is_left(tmp_path, fault_table):
@@ -142,7 +185,11 @@ def test_ctrl_c_once_waits_for_what_runs_and_says_what_is_left(tmp_path, fault_t
     batch.wait_for(0)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "waiting for 1 runs" in said and "1 of 3 runs completed" in said, said
+    assert (
+        process.returncode == 130
+        and "waiting for 1 runs" in said
+        and "1 of 3 runs completed" in said
+    ), said
     assert batch.status(0) == "completed" and not batch.folder(1).exists()
     fault_table("Ctrl-C once", "nothing", batch.goes_on())
 
@@ -156,7 +203,9 @@ def test_ctrl_c_twice_stops_now(tmp_path, fault_table):
     assert any("Ctrl-C again" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "0 of 3 runs completed" in said and "Traceback" not in said, said
+    assert (
+        process.returncode == 130 and "0 of 3 runs completed" in said and "Traceback" not in said
+    ), said
     assert {batch.status(seed) for seed in range(3)} == {"interrupted"}
     rewritten = batch.path.read_text().replace("time.sleep(100)", "time.sleep(0.1)")
     batch.path.write_text(rewritten)
@@ -174,7 +223,9 @@ def test_the_terminal_is_closed(tmp_path, fault_table):
     assert {batch.status(seed) for seed in range(3)} == {"interrupted"}
     assert (batch.out / "summary.csv").read_text().count("interrupted,") == 3
     batch.path.write_text(batch.path.read_text().replace("time.sleep(100)", "time.sleep(0.1)"))
-    fault_table("the terminal is closed (SIGHUP)", "epochs since the last checkpoints", batch.goes_on())
+    fault_table(
+        "the terminal is closed (SIGHUP)", "epochs since the last checkpoints", batch.goes_on()
+    )
 
 
 def test_nobody_reads_the_output_any_more(tmp_path, fault_table):
@@ -203,10 +254,18 @@ def test_two_batches_on_one_folder_never_run_the_same_job(tmp_path, fault_table)
     for seed in range(3):
         batch.wait_for(seed)
     code, said = batch.run()
-    assert code == 1 and said.count("another process is running") >= 3 and "0 of 3 runs completed" in said, said
+    assert (
+        code == 1
+        and said.count("another process is running") >= 3
+        and "0 of 3 runs completed" in said
+    ), said
     said, _ = first.communicate(timeout=60)
     assert first.returncode == 0 and "3 of 3 runs completed" in said, said
-    fault_table("two batches on one folder", "nothing: the second leaves what the first is at", batch.goes_on())
+    fault_table(
+        "two batches on one folder",
+        "nothing: the second leaves what the first is at",
+        batch.goes_on(),
+    )
 
 
 @pytest.fixture
@@ -216,7 +275,9 @@ def small_disk(tmp_path):
     folder.mkdir()
     if (
         os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], capture_output=True).returncode
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], capture_output=True
+        ).returncode
     ):
         pytest.skip("may not mount a small file system")
     yield folder
@@ -231,12 +292,24 @@ def test_the_disk_is_full(tmp_path, small_disk, fault_table):
     for path in small_disk.rglob("run.json"):
         RunRecord.load(path.parent)
     subprocess.run(["mount", "-o", "remount,size=40m", small_disk], check=True)
-    fault_table("the disk is full", "that run's own epochs since its last checkpoint", batch.goes_on())
+    fault_table(
+        "the disk is full", "that run's own epochs since its last checkpoint", batch.goes_on()
+    )
 
 
 def test_a_training_killed_at_a_random_epoch_ends_with_the_same_bits(tmp_path, fault_table):
     """The real notebook, on the digits: everything of the run is killed at once, as by a power cut, and begun again."""
-    command = [sys.executable, "-m", "mnist_utils", "run", "03_augmentation", "--seeds", "0", "--dataset", "digits"]
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_utils",
+        "run",
+        "03_augmentation",
+        "--seeds",
+        "0",
+        "--dataset",
+        "digits",
+    ]
     command += ["-p", "epochs", "8", "-p", "threads", "1", "--out"]
     subprocess.run([*command, tmp_path / "whole"], cwd=ROOT, check=True, capture_output=True)
     process = subprocess.Popen([*command, tmp_path / "parts"], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -247,15 +320,22 @@ def test_a_training_killed_at_a_random_epoch_ends_with_the_same_bits(tmp_path, f
     for one in [*psutil.Process(process.pid).children(recursive=True), process]:
         one.kill()
     process.wait()
-    assert RunRecord.load(folder).status == "running" and not (folder / "model.safetensors").exists()
+    assert (
+        RunRecord.load(folder).status == "running" and not (folder / "model.safetensors").exists()
+    )
     started = time.monotonic()
     subprocess.run([*command, tmp_path / "parts"], cwd=ROOT, check=True, capture_output=True)
-    fault_table("power cut in mid-training", "epochs since the last checkpoint", time.monotonic() - started)
+    fault_table(
+        "power cut in mid-training", "epochs since the last checkpoint", time.monotonic() - started
+    )
     assert "going on after epoch" in (folder / "03_augmentation.ipynb").read_text()
     whole = tmp_path / "whole/03_augmentation/seed-0"
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     counts = [
-        [(row.train_correct, row.train_loss, row.validation_correct, row.validation_loss) for row in record.epochs]
+        [
+            (row.train_correct, row.train_loss, row.validation_correct, row.validation_loss)
+            for row in record.epochs
+        ]
         for record in (RunRecord.load(folder), RunRecord.load(whole))
     ]
     assert counts[0] == counts[1] and len(counts[0]) == 8

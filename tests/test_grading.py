@@ -67,20 +67,34 @@ def graded(tmp_path, data: bytes | str, name: str = "a.ipynb", rules=FOURTH):
 def test_the_usual_notebook_with_every_field():
     iteration = only(made.submission((9901, 9935, 9942)))
     training = iteration.training
-    assert (str(iteration.parameters), iteration.parameters_from, iteration.model) == ("1,434", "table", "Net")
-    assert percents(training) == [99.01, 99.35, 99.42] and training.epochs == 3 and training.best_epoch == 3
+    assert (str(iteration.parameters), iteration.parameters_from, iteration.model) == (
+        "1,434",
+        "table",
+        "Net",
+    )
+    assert (
+        percents(training) == [99.01, 99.35, 99.42]
+        and training.epochs == 3
+        and training.best_epoch == 3
+    )
     assert (iteration.iterations, iteration.batch_size) == (469, 128)
     assert [a.percent for a in training.train] == [98.76] * 3
     assert not iteration.fully_connected and iteration.convolutions == 3
     assert set(iteration.layers) == {"batch normalization", "dropout", "global average pooling"}
     assert iteration.flags == [] and outcomes(iteration) == [PASS] * 4
     line = training.last.line
-    assert line.where == "a.ipynb, cell 5 [4], output line 14" and "9942/10000 (99.42%)" in line.text
+    assert (
+        line.where == "a.ipynb, cell 5 [4], output line 14" and "9942/10000 (99.42%)" in line.text
+    )
 
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_notebooks_of_both_formats(version):
-    iteration = only(notebook(code("summary()", torchsummary()), code("train()", course_log([9950])), nbformat=version))
+    iteration = only(
+        notebook(
+            code("summary()", torchsummary()), code("train()", course_log([9950])), nbformat=version
+        )
+    )
     assert str(iteration.parameters) == "1,434" and percents(iteration.training) == [99.5]
 
 
@@ -139,8 +153,12 @@ def test_a_text_without_a_log_shows_what_its_author_says_and_no_more():
 
 
 def test_a_notebook_without_outputs_shows_nothing_but_its_code():
-    iteration = only(notebook(code(made.NET, execution_count=None), code(made.LOOP, execution_count=None)))
-    assert outcomes(iteration) == [NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, PASS] and iteration.model == "Net"
+    iteration = only(
+        notebook(code(made.NET, execution_count=None), code(made.LOOP, execution_count=None))
+    )
+    assert (
+        outcomes(iteration) == [NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, PASS] and iteration.model == "Net"
+    )
     assert any("never executed" in flag for flag in iteration.flags)
 
 
@@ -160,25 +178,44 @@ def test_summary_tables(table, total):
     iteration = only(notebook(code("summary", table)))
     assert iteration.parameters.low == total == iteration.table.sum
     assert {"batch normalization", "dropout", "global average pooling"} == set(iteration.layers)
-    assert not iteration.fully_connected and outcomes(iteration)[1::2] == [PASS, PASS] and not iteration.flags
+    assert (
+        not iteration.fully_connected
+        and outcomes(iteration)[1::2] == [PASS, PASS]
+        and not iteration.flags
+    )
 
 
 def test_torchinfo_with_more_columns():
-    rows = ["Layer (type:depth-idx)   Input Shape   Output Shape   Param #   Kernel Shape   Mult-Adds", "=" * 60]
+    rows = [
+        "Layer (type:depth-idx)   Input Shape   Output Shape   Param #   Kernel Shape   Mult-Adds",
+        "=" * 60,
+    ]
     rows += ["Net                      [1, 1, 28, 28]    [1, 10]           --        --      --"]
-    rows += ["├─Conv2d: 1-1            [1, 1, 28, 28]    [1, 8, 26, 26]    80        [3, 3]  54,080"]
+    rows += [
+        "├─Conv2d: 1-1            [1, 1, 28, 28]    [1, 8, 26, 26]    80        [3, 3]  54,080"
+    ]
     rows += ["├─BatchNorm2d: 1-2       [1, 8, 26, 26]    [1, 8, 26, 26]    16        --      16"]
-    rows += ["├─Conv2d: 1-3            [1, 8, 26, 26]    [1, 10, 1, 1]     54,090    [26, 26]  54,090"]
+    rows += [
+        "├─Conv2d: 1-3            [1, 8, 26, 26]    [1, 10, 1, 1]     54,090    [26, 26]  54,090"
+    ]
     table = "\n".join([*rows, "=" * 60, "Total params: 54,186", ""])
     iteration = only(notebook(code("summary", table)))
-    assert [row.shape for row in iteration.table.rows[-3:]] == [(8, 26, 26), (8, 26, 26), (10, 1, 1)]
+    assert [row.shape for row in iteration.table.rows[-3:]] == [
+        (8, 26, 26),
+        (8, 26, 26),
+        (10, 1, 1),
+    ]
     assert iteration.table.sum == iteration.parameters.low == 54_186
-    assert [found.what for found in iteration.whole_map] == ["Conv2d: 1-3, a convolution over its whole 26x26 map"]
+    assert [found.what for found in iteration.whole_map] == [
+        "Conv2d: 1-3, a convolution over its whole 26x26 map"
+    ]
 
 
 def test_torchsummary_x_and_lightning_tables():
     lightning = "  | Name  | Type   | Params\n-----\n0 | conv1 | Conv2d | 80\n1 | fc | Linear | 9.8 K\n-----\n"
-    lightning += "9.9 K     Trainable params\n0         Non-trainable params\n9.9 K     Total params\n"
+    lightning += (
+        "9.9 K     Trainable params\n0         Non-trainable params\n9.9 K     Total params\n"
+    )
     iteration = only(notebook(code("trainer.fit(model)", lightning)))
     assert str(iteration.parameters) == "about 9,900" and iteration.parameters.high == 9_950
     assert [found.what for found in iteration.fully_connected] == ["fc (Linear), 9,800 parameters"]
@@ -189,7 +226,9 @@ def test_torchsummary_x_and_lightning_tables():
     extended += "0_conv1.Conv2d_0  [1, 8, 3, 3]  [1, 8, 26, 26]  80.0  48k\n1_fc.Linear_1  [8, 10]  [1, 10]  90.0  80\n"
     extended += "-" * 30 + "\n                 Totals\nTotal params      170.0\n"
     iteration = only(notebook(code("summary", extended)))
-    assert iteration.parameters.low == 170 and iteration.fully_connected[0].what.startswith("1_fc.Linear_1")
+    assert iteration.parameters.low == 170 and iteration.fully_connected[0].what.startswith(
+        "1_fc.Linear_1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +251,11 @@ def test_torchsummary_x_and_lightning_tables():
 )
 def test_printed_sums(said, number):
     iteration = only(
-        notebook(code("print(sum(p.numel() for p in model.parameters()))", f"{said}\n{course_log([9950])}"))
+        notebook(
+            code(
+                "print(sum(p.numel() for p in model.parameters()))", f"{said}\n{course_log([9950])}"
+            )
+        )
     )
     shown = iteration.parameters
     assert (round((shown.low + shown.high) / 2) if shown else None) == number
@@ -223,14 +266,20 @@ def test_printed_sums(said, number):
 
 
 def with_last(*layers) -> bytes:
-    return notebook(code("summary", torchsummary([*made.SEED_LAYERS[:5], *layers])), code("t()", course_log([9950])))
+    return notebook(
+        code("summary", torchsummary([*made.SEED_LAYERS[:5], *layers])),
+        code("t()", course_log([9950])),
+    )
 
 
 @pytest.mark.parametrize(
     "layers, what",
     [
         ([("Linear", (10,), 23050)], "Linear-6, 23,050 parameters"),
-        ([("AdaptiveAvgPool2d", (16, 1, 1), 0), ("Linear", (10,), 170)], "Linear-7, 170 parameters"),
+        (
+            [("AdaptiveAvgPool2d", (16, 1, 1), 0), ("Linear", (10,), 170)],
+            "Linear-7, 170 parameters",
+        ),
         ([("Conv2d", (10, 1, 1), 23050)], "Conv2d-6, a convolution over its whole 12x12 map"),
         ([("Conv2d", (10, 1, 1), 23040)], "Conv2d-6, a convolution over its whole 12x12 map"),
         ([("Conv2d", (10, 12, 12), 170), ("AvgPool2d", (10, 1, 1), 0)], None),
@@ -244,21 +293,27 @@ def test_fully_connected_layers_in_the_table(layers, what):
     assert outcomes(iteration, STRICT)[3] == (FAIL if what else PASS)
 
 
-@pytest.mark.parametrize("whole_map, outcome", [("allowed", PASS), ("marked", PASS), ("fully connected", FAIL)])
+@pytest.mark.parametrize(
+    "whole_map, outcome", [("allowed", PASS), ("marked", PASS), ("fully connected", FAIL)]
+)
 def test_a_convolution_over_its_whole_map_is_what_the_rule_says(tmp_path, whole_map, outcome):
     path = tmp_path / "mine.toml"
     path.write_text(f'whole_map = "{whole_map}"\n')
     data = with_last(("Conv2d", (10, 1, 1), 23050))
     result = graded(tmp_path, data, rules=load_rules(str(path)))
     verdict = result.best.verdicts[3]
-    assert verdict.outcome == outcome and "a convolution over its whole 12x12 map" in verdict.evidence
+    assert (
+        verdict.outcome == outcome and "a convolution over its whole 12x12 map" in verdict.evidence
+    )
     flagged = any("a convolution over a whole map" in flag for flag in result.best.iteration.flags)
     assert flagged == (whole_map == "marked") and load_rules("4").whole_map == "marked"
 
 
 def test_keras_dense_layers():
     iteration = only(notebook(code("model.summary()", made.keras_summary(dense=True))))
-    assert [found.what for found in iteration.fully_connected] == ["dense_1 (Dense), 190 parameters"]
+    assert [found.what for found in iteration.fully_connected] == [
+        "dense_1 (Dense), 190 parameters"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +326,9 @@ def test_keras_dense_layers():
     ],
 )
 def test_code_alone_shows_a_layer_only_where_it_is_used(change, outcome):
-    net = made.NET.replace("        self.gap =", "        self.fc = nn.Linear(10, 10)\n        self.gap =")
+    net = made.NET.replace(
+        "        self.gap =", "        self.fc = nn.Linear(10, 10)\n        self.gap ="
+    )
     assert change[0] in net
     iteration = only(notebook(code(net.replace(*change)), code(made.LOOP, course_log([9950]))))
     assert outcomes(iteration, STRICT)[3] == outcome, judge(iteration, STRICT)[3]
@@ -308,24 +365,40 @@ def test_a_layer_that_the_code_has_and_the_table_lacks_is_for_a_person_to_look_a
     )
     cells = code(net), code(made.SUMMARY, torchsummary()), code(made.LOOP, course_log([9950]))
     verdict = judge(only(notebook(*cells)))[3]
-    assert verdict.outcome == NOT_SHOWN and "in the code of Net, not in the table" in verdict.evidence
+    assert (
+        verdict.outcome == NOT_SHOWN and "in the code of Net, not in the table" in verdict.evidence
+    )
 
 
 def test_ipython_lines_are_passed_over():
-    assert parses("%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n")
+    assert parses(
+        "%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n"
+    )
     assert not parses("%%bash\nls")
 
 
 # Accuracies and epochs, as people print them
 
 FORMS = {
-    "counts and percent": ("Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)", 99.42, "test"),
-    "counts, rounded percent": ("Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99%)", 99.42, "test"),
+    "counts and percent": (
+        "Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)",
+        99.42,
+        "test",
+    ),
+    "counts, rounded percent": (
+        "Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99%)",
+        99.42,
+        "test",
+    ),
     "counts alone say which images": ("loss 0.02, Accuracy: 9942/10000 (99.42%)", 99.42, "test"),
     "percent": ("Test Accuracy: 99.42", 99.42, "test"),
     "percent sign": ("Validation accuracy = 99.42%", 99.42, "test"),
     "fraction": ("val_accuracy: 0.9942", 99.42, "test"),
-    "short words": ("Epoch 1 | Train Acc: 98.90% | Val Acc: 99.42% | Best Val Acc: 99.46%", 99.42, "test"),
+    "short words": (
+        "Epoch 1 | Train Acc: 98.90% | Val Acc: 99.42% | Best Val Acc: 99.46%",
+        99.42,
+        "test",
+    ),
     "after training's": ("Epoch 1: train acc 98.9, test acc 99.42", 99.42, "test"),
     "said in brackets": ("Accuracy (test): 99.42%", 99.42, "test"),
     "said on the line above": ("Test Error: \n Accuracy: 99.42%, Avg loss: 0.021", 99.42, "test"),
@@ -343,13 +416,17 @@ def test_forms_of_accuracy(name):
     line, percent, images = FORMS[name]
     text = "".join(f"Epoch {n}\n{line.replace('Epoch 1', f'Epoch {n}')}\n" for n in (1, 2, 3))
     training = logged(text)
-    assert percents(training) == [percent] * 3 and training.images == images and training.epochs == 3
+    assert (
+        percents(training) == [percent] * 3 and training.images == images and training.epochs == 3
+    )
 
 
 def test_an_accuracy_of_unnamed_images_passes_nothing_unless_the_code_says_which():
     text = "".join(f"Epoch {n}\nAccuracy: 99.4{n}%\n" for n in (1, 2))
     assert outcomes(only(notebook(code("t()", text))))[0] == NOT_SHOWN
-    function = "def {}(model):\n    model.{}()\n    print(f'Accuracy: {{100 * right / total:.2f}}%')"
+    function = (
+        "def {}(model):\n    model.{}()\n    print(f'Accuracy: {{100 * right / total:.2f}}%')"
+    )
     tested = only(notebook(code(function.format("check", "eval")), code("check(model)", text)))
     assert tested.training.images == "test" and outcomes(tested)[0] == PASS
     trained = only(notebook(code(function.format("train", "train")), code("train(model)", text)))
@@ -368,7 +445,9 @@ def percents_of(accuracies) -> list[float]:
 
 
 def test_keras_of_today_counts_iterations():
-    iteration = only(notebook(code("fit(batch_size=128)", keras_log([0.9912, 0.9942], "accuracy", "469/469"))))
+    iteration = only(
+        notebook(code("fit(batch_size=128)", keras_log([0.9912, 0.9942], "accuracy", "469/469")))
+    )
     assert (iteration.iterations, iteration.batch_size) == (469, 128)
 
 
@@ -381,14 +460,31 @@ def test_keras_that_evaluates_only_at_the_end():
     )
     iteration = only(notebook(*cells))
     training = iteration.training
-    assert training.epochs == 2 and not training.accuracies and percents_of(training.after) == [99.41]
-    assert outcomes(iteration)[0] == PASS and "measured after training" in judge(iteration)[0].evidence
+    assert (
+        training.epochs == 2 and not training.accuracies and percents_of(training.after) == [99.41]
+    )
+    assert (
+        outcomes(iteration)[0] == PASS and "measured after training" in judge(iteration)[0].evidence
+    )
     one = only(notebook(code("model.fit(x, y)", log + "Test loss: 0.03\nTest accuracy: 0.9941\n")))
-    assert one.training.epochs == 2 and percents_of(one.training.after) == [99.41] and outcomes(one)[0] == PASS
+    assert (
+        one.training.epochs == 2
+        and percents_of(one.training.after) == [99.41]
+        and outcomes(one)[0] == PASS
+    )
 
 
 @pytest.mark.parametrize(
-    "heading", ["EPOCH: {}", "Epoch {}", "Epoch {}/19", "Current Epoch - {}", "epoch= {}", "Epoch [{}/19]", ""]
+    "heading",
+    [
+        "EPOCH: {}",
+        "Epoch {}",
+        "Epoch {}/19",
+        "Current Epoch - {}",
+        "epoch= {}",
+        "Epoch [{}/19]",
+        "",
+    ],
 )
 def test_headings_of_epochs(heading):
     training = logged(course_log([9900 + n for n in range(19)], heading=heading))
@@ -396,7 +492,9 @@ def test_headings_of_epochs(heading):
 
 
 def test_keras_that_validates_on_training_images_shows_nothing_of_the_test_images():
-    log = "Train on 48000 samples, validate on 12000 samples\n" + keras_log([0.9912, 0.9950], total="48000/48000")
+    log = "Train on 48000 samples, validate on 12000 samples\n" + keras_log(
+        [0.9912, 0.9950], total="48000/48000"
+    )
     iteration = only(notebook(code("model.fit(x, y, validation_split=0.2)", log)))
     assert percents(iteration.training) == [99.12, 99.5] and outcomes(iteration)[0] == NOT_SHOWN
     assert "not the 10,000 test images" in judge(iteration)[0].evidence
@@ -407,13 +505,23 @@ def test_bars_on_the_error_stream_and_lines_on_the_other():
     for n in (1, 2):
         drawn = f"\r{made.bar(n, 0)}\r{made.bar(n, train=98.76)}\n"
         test_line = f"\nTest set: Average loss: 0.02, Accuracy: 994{n}/10000 (99.4{n}%)\n\n"
-        pieces += [made.stream(f"EPOCH: {n}\n"), made.stream(drawn, "stderr"), made.stream(test_line)]
+        pieces += [
+            made.stream(f"EPOCH: {n}\n"),
+            made.stream(drawn, "stderr"),
+            made.stream(test_line),
+        ]
     one = only(notebook(code("t()", *pieces))).training
     printed = "".join("".join(piece["text"]) for piece in pieces if piece["name"] == "stdout")
     bars = "".join("".join(piece["text"]) for piece in pieces if piece["name"] == "stderr")
-    other = only(notebook(code("t()", made.stream(bars, "stderr"), printed))).training  # all bars first
+    other = only(
+        notebook(code("t()", made.stream(bars, "stderr"), printed))
+    ).training  # all bars first
     for training in (one, other):
-        assert percents(training) == [99.41, 99.42] and training.epochs == 2 and len(training.train) == 2
+        assert (
+            percents(training) == [99.41, 99.42]
+            and training.epochs == 2
+            and len(training.train) == 2
+        )
 
 
 def test_lightning_bars_and_its_table_of_results():
@@ -423,7 +531,11 @@ def test_lightning_bars_and_its_table_of_results():
     )
     text += "┃        Test metric        ┃       DataLoader 0        ┃\n│         test_acc          │    0.9920     │\n"
     training = logged(text)
-    assert percents(training) == [99.0, 99.1, 99.2] and percents_of(training.after) == [99.2] and training.epochs == 3
+    assert (
+        percents(training) == [99.0, 99.1, 99.2]
+        and percents_of(training.after) == [99.2]
+        and training.epochs == 3
+    )
 
 
 def test_epochs_numbered_from_zero():
@@ -432,9 +544,18 @@ def test_epochs_numbered_from_zero():
 
 
 def test_the_accuracy_of_a_training_bar_is_of_training_images():
-    text = "".join(f"\r{made.bar(1, n, said='Loss=0.02 Batch_id=9 Accuracy=99.90')}" for n in (0, 200, 469)) + "\n"
+    text = (
+        "".join(
+            f"\r{made.bar(1, n, said='Loss=0.02 Batch_id=9 Accuracy=99.90')}" for n in (0, 200, 469)
+        )
+        + "\n"
+    )
     training = logged(f"EPOCH: 1\n{text}EPOCH: 2\n{text}")
-    assert percents(training) == [] and percents_of(training.train) == [99.9, 99.9] and training.iterations == {469: 2}
+    assert (
+        percents(training) == []
+        and percents_of(training.train) == [99.9, 99.9]
+        and training.iterations == {469: 2}
+    )
 
 
 def test_bars_of_test_images_say_so_or_stand_between_longer_ones():
@@ -445,22 +566,26 @@ def test_bars_of_test_images_say_so_or_stand_between_longer_ones():
         )
 
     named = logged(log("Test: Loss=0.02 Accuracy=99.41"))
-    assert percents(named) == [99.41] * 3 and named.test_iterations == {79: 3} and named.iterations == {469: 3}
+    assert (
+        percents(named) == [99.41] * 3
+        and named.test_iterations == {79: 3}
+        and named.iterations == {469: 3}
+    )
     silent = logged(log("eval"))
     assert silent.iterations == {469: 3} and silent.test_iterations == {79: 3}
 
 
 def test_bars_without_their_bar():
     line = "Train loss=0.0085 batch_id=468 Accuracy=98.92: 100% 469/469 [00:12<00:00, 38.89it/s]\n"
-    training = logged("".join(f"Epoch {n}\n{line}Test set: Accuracy: 994{n}/10000 (99.4{n}%)\n\n" for n in (1, 2)))
+    training = logged(
+        "".join(f"Epoch {n}\n{line}Test set: Accuracy: 994{n}/10000 (99.4{n}%)\n\n" for n in (1, 2))
+    )
     assert percents(training) == [99.41, 99.42] and training.iterations == {469: 2}
     assert percents_of(training.train) == [98.92, 98.92]
 
 
 def test_a_bar_that_is_drawn_again_at_its_end_is_one_epoch():
-    ends = (
-        "Epoch {}: 100%|██████████| 469/469 [00:10<00:00, 45it/s, loss=0.02, v_num=0, val_acc=0.99{}, train_acc=0.98]"
-    )
+    ends = "Epoch {}: 100%|██████████| 469/469 [00:10<00:00, 45it/s, loss=0.02, v_num=0, val_acc=0.99{}, train_acc=0.98]"
     text = "".join("\r".join([ends.format(n, 1), ends.format(n, n + 2)]) + "\n" for n in range(2))
     training = logged(text)
     assert percents(training) == [99.2, 99.3] and training.epochs == 2
@@ -469,17 +594,24 @@ def test_a_bar_that_is_drawn_again_at_its_end_is_one_epoch():
 def test_widgets_of_colab_leave_the_number_of_iterations():
     widget = "HBox(children=(FloatProgress(value=0.0, max=938.0), HTML(value='')))"
     log = "".join(
-        f"Epoch {n}\n{widget}\n\nTest set: Average loss: 0.02, Accuracy: 9942/10000 (99.42%)\n" for n in (1, 2)
+        f"Epoch {n}\n{widget}\n\nTest set: Average loss: 0.02, Accuracy: 9942/10000 (99.42%)\n"
+        for n in (1, 2)
     )
     iteration = only(notebook(code("fit(batch_size=64)", log)))
-    assert (iteration.iterations, iteration.batch_size) == (938, 64) and iteration.training.epochs == 2
+    assert (iteration.iterations, iteration.batch_size) == (
+        938,
+        64,
+    ) and iteration.training.epochs == 2
 
 
 def test_a_table_of_epochs():
     fastai = "<table><tr><th>epoch</th><th>train_loss</th><th>valid_loss</th><th>accuracy</th><th>time</th></tr>"
     fastai += "<tr><td>0</td><td>0.1</td><td>0.05</td><td>0.9931</td><td>00:15</td></tr>"
     fastai += "<tr><td>1</td><td>0.1</td><td>0.04</td><td>0.9942</td><td>00:15</td></tr></table>"
-    assert percents(only(notebook(code("fit", made.result("<HTML object>", fastai)))).training) == [99.31, 99.42]
+    assert percents(only(notebook(code("fit", made.result("<HTML object>", fastai)))).training) == [
+        99.31,
+        99.42,
+    ]
     text = "| Epoch | Train Acc | Test Acc |\n|---|---|---|\n| 1 | 98.10 | 99.31 |\n| 2 | 98.92 | 99.42 |\n"
     training = only(f"# Log\n\n{text}", "a.md").training
     assert percents(training) == [99.31, 99.42] and percents_of(training.train) == [98.1, 98.92]
@@ -498,8 +630,13 @@ def test_two_forms_of_the_same_epochs_are_not_counted_twice():
 
 
 def test_accuracies_of_classes_are_no_epochs():
-    classes = "".join(f"Accuracy of {n} : 9{n} %\nAccuracy for class: digit{n} is 98.{n} %\n" for n in range(10))
-    cells = code("t()", course_log([9930, 9935])), code("by_class()", classes + "    accuracy        0.99     10000\n")
+    classes = "".join(
+        f"Accuracy of {n} : 9{n} %\nAccuracy for class: digit{n} is 98.{n} %\n" for n in range(10)
+    )
+    cells = (
+        code("t()", course_log([9930, 9935])),
+        code("by_class()", classes + "    accuracy        0.99     10000\n"),
+    )
     training = only(notebook(*cells)).training
     assert percents(training) == [99.3, 99.35] and percents_of(training.after) == [99.0]
 
@@ -513,7 +650,9 @@ def test_the_number_of_epochs_is_no_heading():
 
 
 def test_what_a_program_printed_counts_where_it_was_pasted():
-    iteration = only(f"Total params: 9,954\nTrainable params: 9,954\n{course_log([9930, 9942])}", "log.txt")
+    iteration = only(
+        f"Total params: 9,954\nTrainable params: 9,954\n{course_log([9930, 9942])}", "log.txt"
+    )
     assert (str(iteration.parameters), iteration.parameters_from) == ("9,954", "print")
     assert outcomes(iteration) == [PASS, PASS, PASS, NOT_SHOWN]
 
@@ -544,7 +683,13 @@ def test_rounding_is_not_passed_over():
     trailing_zero = "Epoch 1\nTest Accuracy: 99.37\nEpoch 2\nTest Accuracy: 99.4\n"
     assert outcomes(only(notebook(code("t()", trailing_zero))))[0] == PASS
     assert (
-        outcomes(only(notebook(code("t()", "Epoch 1\nTest Accuracy: 99.4%\nEpoch 2\nTest Accuracy: 99.4%\n"))))[0]
+        outcomes(
+            only(
+                notebook(
+                    code("t()", "Epoch 1\nTest Accuracy: 99.4%\nEpoch 2\nTest Accuracy: 99.4%\n")
+                )
+            )
+        )[0]
         == NOT_SHOWN
     )
 
@@ -561,26 +706,59 @@ def test_a_log_that_someone_pasted_on_one_line():
 
 def test_models_and_trainings_of_one_notebook_are_told_apart():
     second = made.NET.replace("Net", "Model_2").replace("8, 16, 3", "8, 16, 3, bias=False")
-    table = torchsummary([*made.SEED_LAYERS[:3], ("Conv2d", (16, 24, 24), 1152), *made.SEED_LAYERS[4:]])
+    table = torchsummary(
+        [*made.SEED_LAYERS[:3], ("Conv2d", (16, 24, 24), 1152), *made.SEED_LAYERS[4:]]
+    )
     loop = made.LOOP.replace("Net", "Model_2")
-    cells = [code(made.NET), code(made.SUMMARY, torchsummary()), code(made.LOOP, course_log([9930, 9935]))]
-    cells += [code(second), code(made.SUMMARY.replace("Net", "Model_2"), table), code(loop, course_log([9930, 9941]))]
+    cells = [
+        code(made.NET),
+        code(made.SUMMARY, torchsummary()),
+        code(made.LOOP, course_log([9930, 9935])),
+    ]
+    cells += [
+        code(second),
+        code(made.SUMMARY.replace("Net", "Model_2"), table),
+        code(loop, course_log([9930, 9941])),
+    ]
     one, two = iterations(notebook(*cells))
-    assert (one.model, str(one.parameters), percents(one.training)) == ("Net", "1,434", [99.3, 99.35])
-    assert (two.model, str(two.parameters), percents(two.training)) == ("Model_2", "1,418", [99.3, 99.41])
-    top = [cells[0], cells[3], cells[1], cells[4], cells[2], cells[5]]  # both tables above both trainings
+    assert (one.model, str(one.parameters), percents(one.training)) == (
+        "Net",
+        "1,434",
+        [99.3, 99.35],
+    )
+    assert (two.model, str(two.parameters), percents(two.training)) == (
+        "Model_2",
+        "1,418",
+        [99.3, 99.41],
+    )
+    top = [
+        cells[0],
+        cells[3],
+        cells[1],
+        cells[4],
+        cells[2],
+        cells[5],
+    ]  # both tables above both trainings
     one, two = iterations(notebook(*top))
     assert [str(i.parameters) for i in (one, two)] == ["1,434", "1,418"]
 
 
 def test_a_cell_that_was_run_twice_or_a_loop_over_models_is_several_trainings():
-    first, second = iterations(notebook(code("t()", course_log([9930, 9935]) + course_log([9938, 9941, 9942]))))
-    assert percents(first.training) == [99.3, 99.35] and percents(second.training) == [99.38, 99.41, 99.42]
+    first, second = iterations(
+        notebook(code("t()", course_log([9930, 9935]) + course_log([9938, 9941, 9942])))
+    )
+    assert percents(first.training) == [99.3, 99.35] and percents(second.training) == [
+        99.38,
+        99.41,
+        99.42,
+    ]
 
 
 def test_a_training_that_goes_on_in_the_next_cell_is_one():
     training = only(
-        notebook(code("t()", course_log([9930, 9935])), code("t()", course_log([9938, 9941], first=3)))
+        notebook(
+            code("t()", course_log([9930, 9935])), code("t()", course_log([9938, 9941], first=3))
+        )
     ).training
     assert percents(training) == [99.3, 99.35, 99.38, 99.41]
 
@@ -599,7 +777,9 @@ def test_sections_of_a_readme_are_iterations():
     text = f"# Round 1\n- Parameters: 10,252\n```\n{course_log([9930, 9935])}```\n"
     text += f"# Round 2\n- Parameters: 7,936\n```\n{course_log([9938, 9942])}```\n"
     one, two = iterations(text, "README.md")
-    assert [str(i.parameters) for i in (one, two)] == ["10,252", "7,936"] and percents(two.training)[-1] == 99.42
+    assert [str(i.parameters) for i in (one, two)] == ["10,252", "7,936"] and percents(
+        two.training
+    )[-1] == 99.42
 
 
 def test_the_best_iteration_that_satisfies_all_rules_is_named(tmp_path):
@@ -610,7 +790,11 @@ def test_the_best_iteration_that_satisfies_all_rules_is_named(tmp_path):
     (folder / "3.ipynb").write_bytes(made.submission((9938, 9941)))
     (folder / "README.md").write_text(f"1,434 parameters\n```\n{course_log((9938, 9945))}```\n")
     (result,) = grade([folder])
-    assert result.outcome == PASS and result.best.iteration.document == "2.ipynb" and len(result.judged) == 3
+    assert (
+        result.outcome == PASS
+        and result.best.iteration.document == "2.ipynb"
+        and len(result.judged) == 3
+    )
     assert [judged.outcome for judged in result.judged] == [FAIL, PASS, PASS]
     assert any("the same log stands in README.md" in flag for flag in result.best.iteration.flags)
 
@@ -625,7 +809,10 @@ def test_a_model_from_a_file_beside_the_notebook(tmp_path):
         notebook(code("from model import Net"), code(made.LOOP, course_log([9950])))
     )
     (judged,) = grade([tmp_path / "s"])[0].judged
-    assert judged.iteration.model == "Net" and "s" not in judged.iteration.fully_connected[0].line.document
+    assert (
+        judged.iteration.model == "Net"
+        and "s" not in judged.iteration.fully_connected[0].line.document
+    )
     assert judged.verdicts[3].outcome == FAIL
 
 
@@ -640,14 +827,29 @@ def trained(source: str = "t()", correct=(9942,), *outputs, **facts) -> dict:
 
 FLAGS = [
     ([trained("t()", (9991, 9992))], "more than is plausible"),
-    ([trained("DataLoader(d, batch_size=128)", iterations=79)], "79 iterations at batch 128 are 10,000 images"),
-    ([trained("DataLoader(d, batch_size=64)", iterations=1094)], "training and test images together"),
-    ([code("t()", course_log([9942]).replace("9942/10000", "4971/5000"))], "tested on 5,000 images"),
+    (
+        [trained("DataLoader(d, batch_size=128)", iterations=79)],
+        "79 iterations at batch 128 are 10,000 images",
+    ),
+    (
+        [trained("DataLoader(d, batch_size=64)", iterations=1094)],
+        "training and test images together",
+    ),
+    (
+        [code("t()", course_log([9942]).replace("9942/10000", "4971/5000"))],
+        "tested on 5,000 images",
+    ),
     ([code("a", execution_count=5), trained(execution_count=3)], "[3] stands after [5]"),
     ([code("a"), code("b = 1", execution_count=None), trained()], "never run: cell 2"),
     ([code("a"), trained(execution_count=None)], "outputs without an execution count: cell 2"),
-    ([trained("t()", (9942,), made.error("ValueError", "no"))], "cell 1 ended with an error: ValueError: no"),
-    ([trained("t()", (9942, 9943), heading="Epoch {}/20")], "20 epochs were announced, 2 are logged"),
+    (
+        [trained("t()", (9942,), made.error("ValueError", "no"))],
+        "cell 1 ended with an error: ValueError: no",
+    ),
+    (
+        [trained("t()", (9942, 9943), heading="Epoch {}/20")],
+        "20 epochs were announced, 2 are logged",
+    ),
     ([trained("t()", (9942, 9943), first=7)], "the log begins at epoch 7"),
 ]
 
@@ -659,19 +861,28 @@ def test_flags_for_a_human_eye(cells, flag):
 
 
 def test_cells_whose_count_colab_did_not_keep_are_not_said_to_be_never_run():
-    cells = code("import torch", execution_count=0), code("t()", course_log([9942]), execution_count=4)
+    cells = (
+        code("import torch", execution_count=0),
+        code("t()", course_log([9942]), execution_count=4),
+    )
     assert only(notebook(*cells)).flags == []
 
 
 def test_what_was_stopped_or_cut_off_is_not_passed():
-    stopped = only(notebook(code("s", torchsummary()), code("t()", course_log([9942, 9943], heading="Epoch {}/20"))))
+    stopped = only(
+        notebook(
+            code("s", torchsummary()), code("t()", course_log([9942, 9943], heading="Epoch {}/20"))
+        )
+    )
     assert outcomes(stopped) == [NOT_SHOWN, PASS, NOT_SHOWN, PASS]
     cut = only(notebook(code("s", torchsummary()), code("t()", course_log([9942, 9943], first=18))))
     assert outcomes(cut) == [PASS, PASS, NOT_SHOWN, PASS]
 
 
 def test_a_log_that_begins_later_keeps_its_own_numbers():
-    cut = only(notebook(code("s", torchsummary()), code("t()", course_log([9945, 9942, 9943], first=18))))
+    cut = only(
+        notebook(code("s", torchsummary()), code("t()", course_log([9945, 9942, 9943], first=18)))
+    )
     verdicts = judge(cut, load_rules("4"))
     assert "at epoch 20; best 99.45% (9,945 of 10,000) at epoch 18" in verdicts[0].evidence
     assert verdicts[2].outcome == FAIL and "3 are logged, numbered up to 20" in verdicts[2].evidence
@@ -687,7 +898,11 @@ def test_which_epoch_counts_is_data(tmp_path):
         path.write_text(f'counts = "{counts}"\n')
         assert judge(iteration, load_rules(str(path)))[0].outcome == outcome
     evidence = judge(iteration, load_rules(str(path)))[0].evidence
-    assert "99.30% (9,930 of 10,000) at epoch 1" in evidence and "best 99.45%" in evidence and "last 99.38%" in evidence
+    assert (
+        "99.30% (9,930 of 10,000) at epoch 1" in evidence
+        and "best 99.45%" in evidence
+        and "last 99.38%" in evidence
+    )
 
 
 def test_the_fifth_assignment():
@@ -702,7 +917,9 @@ def test_the_fifth_assignment():
 
 def test_a_teachers_own_rules(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('target = 99\nparameters = 1434\nepochs = 4\nfully_connected = true\nrequired = ["dropout"]\n')
+    path.write_text(
+        'target = 99\nparameters = 1434\nepochs = 4\nfully_connected = true\nrequired = ["dropout"]\n'
+    )
     rules = load_rules(str(path))
     verdicts = judge(only(made.submission((9890, 9900))), rules)
     assert [v.outcome for v in verdicts] == [PASS, FAIL, PASS, PASS] and rules.name == "mine"
@@ -710,7 +927,8 @@ def test_a_teachers_own_rules(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["target = 0.994", "counts = 'first'", "epoch = 3", "epochs = '3'", "required = ['x']", "= ="]
+    "text",
+    ["target = 0.994", "counts = 'first'", "epoch = 3", "epochs = '3'", "required = ['x']", "= ="],
 )
 def test_rules_that_are_none_are_refused(tmp_path, text, capsys):
     path = tmp_path / "mine.toml"
@@ -733,14 +951,23 @@ def zipped(members: dict, path: Path) -> Path:
 
 def test_a_zip_file_is_one_submission_or_one_for_each_entry(tmp_path):
     inner = zipped({"deep/a.ipynb": made.submission()}, tmp_path / "inner.zip").read_bytes()
-    members = {"ann/a.ipynb": made.submission(), "ann/b.ipynb": made.submission((9900,)), "bob.zip": inner}
+    members = {
+        "ann/a.ipynb": made.submission(),
+        "ann/b.ipynb": made.submission((9900,)),
+        "bob.zip": inner,
+    }
     path = zipped(
-        members | {"cid.md": course_log([9950]), "__MACOSX/x.ipynb": b"", "model.py": ""}, tmp_path / "all.zip"
+        members | {"cid.md": course_log([9950]), "__MACOSX/x.ipynb": b"", "model.py": ""},
+        tmp_path / "all.zip",
     )
     (whole,) = grade([path])
     assert len(whole.judged) == 3 and whole.name == "all.zip" and whole.problems == []
     each = grade([path], each=True)
-    assert [(one.name, one.outcome) for one in each] == [("ann", PASS), ("bob.zip", PASS), ("cid.md", NOT_SHOWN)]
+    assert [(one.name, one.outcome) for one in each] == [
+        ("ann", PASS),
+        ("bob.zip", PASS),
+        ("cid.md", NOT_SHOWN),
+    ]
 
 
 def test_a_folder_is_one_submission_or_one_for_each_entry(tmp_path):
@@ -750,7 +977,10 @@ def test_a_folder_is_one_submission_or_one_for_each_entry(tmp_path):
     (tmp_path / "bob" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "bob" / ".ipynb_checkpoints" / "a.ipynb").write_bytes(made.submission((9000,)))
     assert len(grade([tmp_path])) == 1
-    assert [(one.name, len(one.judged)) for one in grade([tmp_path], each=True)] == [("ann", 1), ("bob", 1)]
+    assert [(one.name, len(one.judged)) for one in grade([tmp_path], each=True)] == [
+        ("ann", 1),
+        ("bob", 1),
+    ]
 
 
 def test_zip_bombs_and_paths_that_lead_elsewhere_are_refused(tmp_path):
@@ -771,7 +1001,10 @@ def test_zip_bombs_and_paths_that_lead_elsewhere_are_refused(tmp_path):
     said = "\n".join(result.problems)
     assert len(result.judged) == 1 and result.outcome == PASS and len(result.problems) == 7
     assert said.count("leads out of the archive") == 3 and "a link; links are not followed" in said
-    assert "bomb.txt: unpacks to more than 300 times" in said and "huge.txt: larger than 40 MiB" in said
+    assert (
+        "bomb.txt: unpacks to more than 300 times" in said
+        and "huge.txt: larger than 40 MiB" in said
+    )
     assert "more than 2 deep" in said
     many = zipped({f"{n}.txt": b"" for n in range(20_001)}, tmp_path / "many.zip")
     assert grade([many])[0].problems == ["more than 20,000 entries"]
@@ -808,7 +1041,9 @@ def test_links_and_pipes_in_a_folder_are_refused(tmp_path):
 def test_a_broken_file_has_its_row_with_the_reason(tmp_path, name, data, reason):
     result = graded(tmp_path, data, name)
     assert result.outcome == NOT_SHOWN and reason in result.problems[0], result.problems
-    assert result.name in output.terminal_table([result]) and reason in output.to_html([result], FOURTH)
+    assert result.name in output.terminal_table([result]) and reason in output.to_html(
+        [result], FOURTH
+    )
 
 
 def test_a_missing_file_is_an_error_and_nothing_is_written(tmp_path, capsys):
@@ -823,11 +1058,14 @@ def test_nothing_a_stranger_wrote_gets_through(tmp_path):
     log = course_log([9950]).replace("Test set", f"{HOSTILE} Test set")
     name = "=<img src=x onerror=alert(1)>.ipynb"
     data = notebook(
-        code(f"# {HOSTILE}\nt()", log, made.error("<b>E</b>", HOSTILE)), markdown(f"{HOSTILE} 99.99% accuracy")
+        code(f"# {HOSTILE}\nt()", log, made.error("<b>E</b>", HOSTILE)),
+        markdown(f"{HOSTILE} 99.99% accuracy"),
     )
     result = graded(tmp_path, data, name)
     page = output.to_html([result], FOURTH)
-    assert page.count("<script") == 1 and "alert(1)</script>" not in page and "&lt;script&gt;" in page
+    assert (
+        page.count("<script") == 1 and "alert(1)</script>" not in page and "&lt;script&gt;" in page
+    )
     assert "<img" not in page and "<b>E" not in page
     shown = output.terminal_table([result]) + output.evidence(result)
     assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
@@ -837,9 +1075,14 @@ def test_nothing_a_stranger_wrote_gets_through(tmp_path):
 
 def test_no_line_and_no_name_moves_the_cursor(tmp_path):
     net = made.NET.replace("class Net(nn.Module):", "class Net(nn.Module):  #\x08\x08\r back")
-    result = graded(tmp_path, notebook(code(net), code(made.LOOP, course_log([9950]))), "a\n\x08\tb.ipynb")
+    result = graded(
+        tmp_path, notebook(code(net), code(made.LOOP, course_log([9950]))), "a\n\x08\tb.ipynb"
+    )
     shown = output.terminal_table([result]) + output.evidence(result)
-    assert not any(ord(letter) < 32 and letter != "\n" for letter in shown) and result.name == "a b.ipynb"
+    assert (
+        not any(ord(letter) < 32 and letter != "\n" for letter in shown)
+        and result.name == "a b.ipynb"
+    )
 
 
 SLOW = {
@@ -862,7 +1105,8 @@ SLOW = {
     "rules": "| epoch | acc |\n" + "|-" * 100_000,
     "lines": "accuracy: 9942/10000\n" * 8_000,
     "forms": "".join(
-        f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)} test acc: 99.{n}\n" for n in range(8_000)
+        f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)} test acc: 99.{n}\n"
+        for n in range(8_000)
     ),
     "bars drawn again": "\r100%|█| 469/469 [00:15]" * 8_000,
 }
@@ -877,7 +1121,20 @@ def test_time_is_bounded_whatever_the_text(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "piece", ["<", "<a ", "<a b='", '<a b="', "<!--", "<!", "<div>", "</div>", "&#", "<script>", "<div class='cell'>"]
+    "piece",
+    [
+        "<",
+        "<a ",
+        "<a b='",
+        '<a b="',
+        "<!--",
+        "<!",
+        "<div>",
+        "</div>",
+        "&#",
+        "<script>",
+        "<div class='cell'>",
+    ],
 )
 def test_tags_take_linear_time(piece):
     began = time.perf_counter()
@@ -887,7 +1144,24 @@ def test_tags_take_linear_time(piece):
     assert only_text.cells and time.perf_counter() - began < 20
 
 
-BREAKERS = ("(", "-", "a.", "not ", "f(", "1+", "[", "lambda:", "if x:\n", "{", "'''", "x=", "\\\n", "@", "f'{", "*")
+BREAKERS = (
+    "(",
+    "-",
+    "a.",
+    "not ",
+    "f(",
+    "1+",
+    "[",
+    "lambda:",
+    "if x:\n",
+    "{",
+    "'''",
+    "x=",
+    "\\\n",
+    "@",
+    "f'{",
+    "*",
+)
 
 
 def test_source_that_is_meant_to_break_a_parser_does_not(tmp_path):
@@ -922,11 +1196,26 @@ def test_the_command_its_files_and_its_exit_codes(tmp_path, capsys):
     (tmp_path / "bad.ipynb").write_bytes(made.submission((9942, 9931)))
     good, bad = str(tmp_path / "good.ipynb"), str(tmp_path / "bad.ipynb")
     assert main(["grade", good]) == 0
-    files = [word for name in ("csv", "json", "html") for word in (f"--{name}", str(tmp_path / f"o.{name}"))]
+    files = [
+        word
+        for name in ("csv", "json", "html")
+        for word in (f"--{name}", str(tmp_path / f"o.{name}"))
+    ]
     assert main(["grade", bad, good, *files]) == 1
     said = capsys.readouterr().out
     row = next(line.split() for line in said.splitlines() if line.startswith("bad.ipynb"))
-    assert row[:10] == ["bad.ipynb", "fail", "99.31%", "99.42%", "(epoch", "1)", "1,434", "2", "none", "-"]
+    assert row[:10] == [
+        "bad.ipynb",
+        "fail",
+        "99.31%",
+        "99.42%",
+        "(epoch",
+        "1)",
+        "1,434",
+        "2",
+        "none",
+        "-",
+    ]
     assert " ".join(row[10:]) == "accuracy 0.09 points too low"
     assert "1 pass, 1 fail, 0 not shown" in said
     rows = list(csv.DictReader((tmp_path / "o.csv").open()))
@@ -934,7 +1223,11 @@ def test_the_command_its_files_and_its_exit_codes(tmp_path, capsys):
         ("bad.ipynb", "fail", "99.31%", "1"),
         ("good.ipynb", "pass", "99.42%", "3"),
     ]
-    assert rows[0]["parameters"] == "1,434" and rows[0]["at_target"] == "1" and rows[0]["last_five"] == "99.42% 99.31%"
+    assert (
+        rows[0]["parameters"] == "1,434"
+        and rows[0]["at_target"] == "1"
+        and rows[0]["last_five"] == "99.42% 99.31%"
+    )
     facts = json.loads((tmp_path / "o.json").read_text())
     iteration = facts["submissions"][0]["iterations"][0]
     assert iteration["last"] == dict(
@@ -963,7 +1256,10 @@ def test_a_submission_that_was_lost_is_named_and_the_others_are_graded(tmp_path)
         (tmp_path / f"{name}.ipynb").write_bytes(made.submission())
 
     def loses_one(function, sources):
-        return [OSError("its worker ran out of memory") if s.name == "b.ipynb" else function(s) for s in sources]
+        return [
+            OSError("its worker ran out of memory") if s.name == "b.ipynb" else function(s)
+            for s in sources
+        ]
 
     grades = grade([tmp_path], each=True, mapper=loses_one)
     assert [(one.name, one.outcome) for one in grades] == [
@@ -993,17 +1289,27 @@ def test_our_reports_grade_as_they_judge_themselves(folder, form):
     (judged,) = result.judged
     assert [v.outcome for v in judged.verdicts] == [v["outcome"] for v in record["verdict"]]
     iteration = judged.iteration
-    assert iteration.parameters.low == record["model"]["parameters"] and iteration.parameters_from == "table"
+    assert (
+        iteration.parameters.low == record["model"]["parameters"]
+        and iteration.parameters_from == "table"
+    )
     correct = [row["validation_correct"] for row in record["epochs"]]
     assert [accuracy.correct for accuracy in iteration.training.accuracies] == correct
-    assert iteration.training.epochs == len(correct) and iteration.batch_size == record["parameters"]["batch_size"]
+    assert (
+        iteration.training.epochs == len(correct)
+        and iteration.batch_size == record["parameters"]["batch_size"]
+    )
     assert result.problems == []
 
 
 def test_the_readme_shows_what_the_command_prints(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     section = (ROOT / "README.md").read_text().partition("## Grading")[2]
-    (command,) = [line for line in section.splitlines() if line.startswith("python -m mnist_utils grade reports/")]
+    (command,) = [
+        line
+        for line in section.splitlines()
+        if line.startswith("python -m mnist_utils grade reports/")
+    ]
     assert main(command.split()[3:]) == 1
     assert f"```\n{capsys.readouterr().out}```" in section
 

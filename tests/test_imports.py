@@ -11,7 +11,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room may import the core (the modules at the top of the package), itself, and the rooms named here.
 ROOMS = {"": set(), "batch": set(), "reports": set(), "grading": set(), "bench": {"batch"}}
 STILL_TO_GO = {("__init__.py", "engine")}
-SHARED_WITH_GRADING = {"assignment", "errors", "records", "templating"}  # all that grading needs of the core
+SHARED_WITH_GRADING = {
+    "assignment",
+    "errors",
+    "records",
+    "templating",
+}  # all that grading needs of the core
 
 
 def room_of(parts: tuple[str, ...]) -> str:
@@ -28,12 +33,16 @@ def imports(path: Path) -> list[tuple[tuple[str, ...], str]]:
             base = here[: len(here) - node.level]
             module = (*base, *(node.module.split(".") if node.module else ()))
             found += [(module, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mnist_utils":
+        elif (
+            isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mnist_utils"
+        ):
             found += [(tuple(node.module.split(".")[1:]), alias.name) for alias in node.names]
     return found
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__main__.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name != "__main__.py"], ids=lambda path: path.stem
+)
 def test_a_room_imports_only_what_it_may(path):
     room = room_of(path.relative_to(PACKAGE).parts)
     for module, name in imports(path):
@@ -42,13 +51,17 @@ def test_a_room_imports_only_what_it_may(path):
         target = room_of((*module, name))
         assert target in {"", room} | ROOMS[room], f"{path.name} imports {name} of {target}"
         if room == "grading" and not target:
-            assert (*module, name)[0] in SHARED_WITH_GRADING, f"grading imports {name} of {'.'.join(module)}"
+            assert (*module, name)[0] in SHARED_WITH_GRADING, (
+                f"grading imports {name} of {'.'.join(module)}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_private_name_crosses_a_module(path):
     for module, name in imports(path):
-        private = [part for part in (*module, name) if part.startswith("_") and not part.startswith("__")]
+        private = [
+            part for part in (*module, name) if part.startswith("_") and not part.startswith("__")
+        ]
         assert not private, f"{path.name} imports {private}"
 
 

@@ -75,7 +75,9 @@ assert code == 0 and not heavy, heavy"""
 def test_the_help_of_run_is_in_groups_and_has_examples(capsys):
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
-    headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    headings = [
+        line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")
+    ]
     assert headings == [
         "What to run:", "Where things lie:", "How many at a time:", "Limits:", "Options:",
     ]  # fmt: skip
@@ -89,7 +91,9 @@ def test_list_gives_a_line_a_notebook_and_its_parameters_when_asked(capsys, monk
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert sum(line.split()[0] == path.stem for line in lines) == 1
     assert main(["list", "every_seed"]) == 0
-    assert any(line.split()[:3] == ["epochs", "int", "19"] for line in capsys.readouterr().out.splitlines())
+    assert any(
+        line.split()[:3] == ["epochs", "int", "19"] for line in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_the_console_script_is_this_command_line():
@@ -99,8 +103,12 @@ def test_the_console_script_is_this_command_line():
 
 @pytest.mark.parametrize("module", ["jinja2", "zipfile", "bs4", "click", "json", "csv", "signal"])
 def test_no_file_of_the_current_folder_is_imported(tmp_path, module):
-    (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(0)")
-    (tmp_path / "log.txt").write_text("Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n")
+    (tmp_path / f"{module}.py").write_text(
+        f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(0)"
+    )
+    (tmp_path / "log.txt").write_text(
+        "Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n"
+    )
     command = [sys.executable, "-m", "mnist_utils", "grade", "log.txt", "--html", "grades.html"]
     subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert (tmp_path / "grades.html").exists() and not (tmp_path / "executed").exists()
@@ -109,8 +117,12 @@ def test_no_file_of_the_current_folder_is_imported(tmp_path, module):
 def test_the_script_does_not_import_a_package_of_this_name_from_the_current_folder(tmp_path):
     (tmp_path / "mnist_utils").mkdir()
     for name in ("__init__", "__main__"):
-        (tmp_path / f"mnist_utils/{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
-    (tmp_path / "log.txt").write_text("Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n")
+        (tmp_path / f"mnist_utils/{name}.py").write_text(
+            f"open({str(tmp_path / 'executed')!r}, 'w')"
+        )
+    (tmp_path / "log.txt").write_text(
+        "Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n"
+    )
     # What an installed console script does: its own folder, not the current one, is on the path.
     script = tmp_path / "bin/mnist-utils"
     script.parent.mkdir()
@@ -121,7 +133,9 @@ def test_the_script_does_not_import_a_package_of_this_name_from_the_current_fold
 
 
 def test_a_name_that_the_terminal_cannot_show_costs_no_file(tmp_path):
-    (tmp_path / "Grüße-班.txt").write_text("Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n")
+    (tmp_path / "Grüße-班.txt").write_text(
+        "Test set: Average loss: 0.0202, Accuracy: 9942/10000 (99.42%)\n"
+    )
     command = [sys.executable, "-m", "mnist_utils", "grade", "Grüße-班.txt", "--csv", "grades.csv"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}

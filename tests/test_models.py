@@ -125,7 +125,9 @@ def test_blocks_have_the_parameters_one_counts_by_hand(blocks, parameters):
     assert model(torch.randn(2, 1, 28, 28)).shape == (2, 10)
 
 
-@pytest.mark.parametrize(("blocks", "side"), [("c8 d8 r8", 28), ("v8", 26), ("v8 s8", 24), ("v8 s8 M s8", 10)])
+@pytest.mark.parametrize(
+    ("blocks", "side"), [("c8 d8 r8", 28), ("v8", 26), ("v8 s8", 24), ("v8 s8 M s8", 10)]
+)
 def test_blocks_without_a_border_narrow_the_map(blocks, side):
     assert ConvNet(blocks).body(torch.zeros(1, 1, 28, 28)).shape == (1, 8, side, side)
 

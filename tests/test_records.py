@@ -39,11 +39,15 @@ def test_a_record_knows_versions_and_git_state():
     record = make_record()
     assert record.versions["torch"] and record.versions["python"]
     assert record.started.endswith("+00:00")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     assert record.git.get("commit", "") == commit
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "epochs": [{"x": 1}]}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "epochs": [{"x": 1}]}']
+)
 def test_a_damaged_record_is_reported(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(RecordError, match="run.json: (damaged|schema)"):
@@ -98,7 +102,9 @@ def test_misread_images_are_listed_with_guess_and_confidence(tmp_path):
 
 def test_nothing_misread_leaves_the_head_alone(tmp_path):
     save_misread(tmp_path, torch.tensor([1]), torch.tensor([[0.0, 1.0]]))
-    assert (tmp_path / "misread.csv").read_text(encoding="utf-8") == "image,label,guess,confidence\n"
+    assert (tmp_path / "misread.csv").read_text(
+        encoding="utf-8"
+    ) == "image,label,guess,confidence\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="files as on Unix")

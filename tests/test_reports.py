@@ -2,15 +2,20 @@
 
 import base64
 import json
+import re
 import shutil
 import statistics
 from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, make_record
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from safetensors.torch import load_file
 from scipy import stats
@@ -20,9 +25,12 @@ from mnist_utils.__main__ import main
 from mnist_utils.data import MEAN, STD
 from mnist_utils.errors import RecordError
 from mnist_utils.records import RunRecord
-from mnist_utils.reports import frontier, hardest, html, pad
+from mnist_utils.reports import figures, frontier, hardest, html, pad
 from mnist_utils.reports import pages as reports
 from mnist_utils.reports.export import load_run
+from mnist_utils.reports.repository import current
+from mnist_utils.reports.results import with_weights
+from mnist_utils.templating import aligned, literal
 
 MARKS = f"above\n\n{reports.BEGIN}\nold\n{reports.END}\n\nbelow\n"
 
@@ -45,9 +53,10 @@ def test_the_numbers_are_those_of_statistics_and_scipy(folder):
     text = reports.page(second, [first, second])
     mean, spread = statistics.mean(second.last), statistics.stdev(second.last)
     low, high = stats.ttest_1samp(second.last, 0).confidence_interval()
-    assert f"{mean:.3f}% | {low:.3f} to {high:.3f} | {spread:.3f} | 99.37% | 99.49%" in text
-    low, high = stats.binomtest(2, 4).proportion_ci(method="wilson")
-    assert f"2 of 4 (Wilson 95%: {low:.0%} to {high:.0%})" in text
+    least, most = stats.binomtest(2, 4).proportion_ci(method="wilson")
+    share = f"2 of 4 (Wilson 95%: {least:.0%} to {most:.0%})"
+    numbers = f"{mean:.3f}% | {spread:.3f} | 99.37% | 99.49% | {share} | {low:.3f} to {high:.3f} |"
+    assert f"| last epoch | {numbers}" in text
 
 
 def test_a_comparison_is_paired_by_seed(folder):
@@ -60,7 +69,7 @@ def test_a_comparison_is_paired_by_seed(folder):
     record.seed = 1
     record.save(folder / "reports/01_first/seed-1")
     first, second = reports.collect(folder / "reports")
-    text = reports.page(second, [first])
+    text = " ".join(reports.page(second, [first]).split())
     low, high = stats.ttest_rel(second.last, first.last).confidence_interval()
     assert f"95% interval {low:+.3f} to {high:+.3f}, n = 4; better at 3, equal at 0" in text
 
@@ -71,9 +80,13 @@ def test_the_target_itself_is_reached_and_one_image_less_is_not():
 
 
 def test_only_completed_runs_on_the_test_images_count(folder):
-    for seed, facts in enumerate(({"status": "failed"}, {"dataset": {"name": "digits", "split": "assignment"}}), 4):
+    for seed, facts in enumerate(
+        ({"status": "failed"}, {"dataset": {"name": "digits", "split": "assignment"}}), 4
+    ):
         make_record(seed=seed, **facts).save(folder / f"reports/01_first/seed-{seed}")
-    make_record(seed=6, dataset={"name": "mnist", "split": "holdout"}).save(folder / "reports/01_first/seed-6")
+    make_record(seed=6, dataset={"name": "mnist", "split": "holdout"}).save(
+        folder / "reports/01_first/seed-6"
+    )
     assert list(reports.collect(folder / "reports")[0].records) == [0, 1, 2, 3]
 
 
@@ -95,32 +108,121 @@ def test_everything_is_rebuilt_from_the_records_alone(folder, capsys):
     for name in ("01_first", "02_second"):
         assert (folder / "reports" / name / "seeds.png").read_bytes().startswith(b"\x89PNG")
         for index in ("README.md", "index.html"):
-            assert f'alt="Validation accuracy by epoch of {name}, 4 seeds' in (folder / "reports" / index).read_text()
+            assert (
+                f'alt="Validation accuracy by epoch of {name}, 4 seeds'
+                in (folder / "reports" / index).read_text()
+            )
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(words) == 0
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("damage", ["no marks", "record"])
-def test_what_cannot_be_rebuilt_is_said_and_nothing_is_lost(folder, capsys, damage):
-    if damage == "record":
-        (folder / "reports/01_first/seed-0/run.json").write_text("{")
-    else:
-        (folder / "README.md").write_text("no marks")
-    before = (folder / "README.md").read_text()
-    assert main(["report", "--reports", str(folder / "reports"), "--readme", str(folder / "README.md")]) == 2
-    assert ("run.json: damaged" if damage == "record" else "README must hold") in capsys.readouterr().err
-    assert (folder / "README.md").read_text() == before
+def test_a_readme_without_its_marks_is_said_and_nothing_is_written(folder, capsys):
+    (folder / "README.md").write_text("no marks")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert report(folder) == 2
+    assert "README must hold" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def report(folder) -> int:
+    """What the command says of the reports in `folder`."""
+    return main(
+        ["report", "--reports", str(folder / "reports"), "--readme", str(folder / "README.md")]
+    )
+
+
+ODD = {
+    "half a file": lambda facts: "{",
+    "a list": lambda facts: [],
+    "no images": lambda facts: facts["epochs"][-1].update(validation_total=0),
+    "text for a number": lambda facts: facts["epochs"][-1].update(validation_correct="many"),
+    "more right than there are": lambda facts: facts["epochs"][-1].update(
+        validation_correct=10_001
+    ),
+    "a huge number": lambda facts: facts["epochs"][0].update(validation_correct=10**400),
+    "not a number": lambda facts: facts["epochs"][-1].update(validation_correct=float("nan")),
+    "dataset a list": lambda facts: facts.update(dataset=["mnist"]),
+    "device a text": lambda facts: facts.update(device="cpu"),
+    "layers of text": lambda facts: facts["model"].update(layers=["a"]),
+    "no parameter count": lambda facts: facts["model"].pop("parameters"),
+    "another seed's": lambda facts: facts.update(seed=7),
+    "completed without an epoch": lambda facts: facts.update(epochs=[]),
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_one_odd_record_is_said_and_left_out(folder, capsys, oddity):
+    path = folder / "reports/01_first/seed-0/run.json"
+    facts = json.loads(path.read_text())
+    changed = ODD[oddity](facts)
+    path.write_text(
+        changed
+        if changed == "{"
+        else json.dumps(facts if changed is None or changed == 9954 else changed)
+    )
+    left_out = []
+    first, second = reports.collect(folder / "reports", left_out)
+    assert list(first.records) == [1, 2, 3] and list(second.records) == [0, 1, 2, 3]
+    assert len(left_out) == 1 and "01_first/seed-0/run.json" in left_out[0]
+
+
+def test_the_command_says_what_it_left_out(folder, capsys):
+    (folder / "reports/01_first/seed-0/run.json").write_text("[" * 100_000)
+    assert report(folder) == 0
+    said = capsys.readouterr()
+    assert (
+        said.out == "7 records of 2 notebooks\n"
+        and "left out: " in said.err
+        and "Traceback" not in said.err
+    )
+
+
+def test_a_copy_of_a_run_does_not_count(folder):
+    before = reports.collect(folder / "reports")
+    for name in ("seed-0.previous", "seed-0 (copy)", "seed-x"):
+        shutil.copytree(folder / "reports/01_first/seed-0", folder / f"reports/01_first/{name}")
+    assert reports.collect(folder / "reports") == before
+
+
+def test_text_of_a_record_is_shown_and_never_becomes_markup(folder):
+    odd = "<img src=x onerror=alert(1)> | *a* `b` $x$ <script>alert(2)</script> [c](javascript:d)"
+    for path in (folder / "reports").glob("01_first/seed-*"):
+        record = RunRecord.load(path)
+        record.device, record.versions = {"name": odd, "threads": 1}, {"torch": odd}
+        record.model["layers"][0] |= {"name": odd, "kind": "matrix product"}
+        record.save(path)
+    assert report(folder) == 0
+    text = (folder / "reports/01_first/index.html").read_text()
+    page = BeautifulSoup(text, "html.parser")
+    assert not page("script") and not page("em") and not page.find("img", src="x")
+    assert not [a for a in page("a", href=True) if a["href"].startswith("javascript:")]
+    machines = next(p for p in page("p") if p.text.startswith("Run on:"))
+    assert machines.text == f"Run on: {odd}, threads 1, torch {odd}."
+    assert f"{odd}: a matrix product with trained weights" in [cell.text for cell in page("td")]
+
+
+def test_every_page_has_a_policy_that_lets_nothing_in(folder):
+    assert report(folder) == 0
+    pages = list((folder / "reports").rglob("*.html"))
+    assert pages
+    for path in pages:
+        page = BeautifulSoup(path.read_text(), "html.parser")
+        (policy,) = page("meta", attrs={"http-equiv": "Content-Security-Policy"})
+        assert policy["content"].startswith("default-src 'none'; img-src 'self' data:;"), path
+        assert "script-src 'none'" in policy["content"] or page("script")
 
 
 def test_the_committed_pages_are_what_the_records_say():
-    results = reports.collect(ROOT / "reports")
+    results, repository = reports.collect(ROOT / "reports"), current(ROOT)
     assert results
     for result in results:
-        assert (ROOT / "reports" / result.name / "README.md").read_text() == reports.page(result, results)
-    assert (ROOT / "reports/README.md").read_text() == reports.index(results, ROOT / "reports")
+        committed = (ROOT / "reports" / result.name / "README.md").read_text()
+        assert committed == reports.page(result, results, repository)
+    committed = (ROOT / "reports/README.md").read_text()
+    assert committed == reports.index(results, ROOT / "reports", repository)
     readme = (ROOT / "README.md").read_text()
-    assert readme == reports.with_table(readme, results, "reports/")
+    assert readme == reports.with_table(readme, results, ROOT / "reports", repository)
 
 
 def words(text: str) -> list[str]:
@@ -134,10 +236,11 @@ def words(text: str) -> list[str]:
 
 
 def test_the_committed_html_says_what_the_markdown_beside_it_says(tmp_path):
-    for page in [ROOT / "reports/README.md", *(ROOT / "reports").glob("*/README.md")]:
-        (tmp_path / "README.md").write_text(page.read_text())
-        rendered = html.render_page(tmp_path / "README.md").read_text()
-        assert words(rendered) == words(page.with_name("index.html").read_text()), page
+    root = shutil.copytree(ROOT / "reports", tmp_path / "reports")
+    for page in [root / "README.md", *root.glob("*/README.md")]:
+        scripts = ("sort.js",) if page.parent.name == "search" else ()
+        before = words(page.with_name("index.html").read_text())
+        assert words(html.render_page(page, root, scripts).read_text()) == before, page
 
 
 def test_the_committed_plots_say_what_the_records_say():
@@ -145,31 +248,51 @@ def test_the_committed_plots_say_what_the_records_say():
     for axis in ("parameters", "epochs"):
         with Image.open(ROOT / f"reports/{axis}.png") as picture:
             said = picture.info["Description"]
-        assert said == frontier.describe(axis, reports.points(results))
-        assert said in (ROOT / "reports/README.md").read_text()
+        assert said == frontier.describe(axis, frontier.points(results))
+        assert said in unescape((ROOT / f"reports/{axis}.svg").read_text())
         for result in results:
-            value = result.first.model["parameters"] if axis == "parameters" else len(result.first.epochs)
-            mean = f"{statistics.mean(result.last):.3f}%" if len(result.last) > 1 else f"{result.last[0]:.2f}%"
+            value = (
+                result.first.model["parameters"]
+                if axis == "parameters"
+                else len(result.first.epochs)
+            )
+            mean = (
+                f"{statistics.mean(result.last):.3f}%"
+                if len(result.last) > 1
+                else f"{result.last[0]:.2f}%"
+            )
             assert f"{value:,} {axis}, {result.name} {mean}" in said
-    runs = hardest.read(reports.run_folders(ROOT / "reports", results))
+    folders = [
+        f for f in reports.run_folders(ROOT / "reports", results) if (f / "misread.csv").exists()
+    ]
+    runs = hardest.read(folders)
     if runs:
-        assert (ROOT / "reports/hardest/README.md").read_text() == hardest.page(runs)
+        page = hardest.page(runs, reports.counted(folders))
+        assert (ROOT / "reports/hardest/README.md").read_text() == page
         with Image.open(ROOT / "reports/hardest/digits.png") as picture:
             assert picture.info["Description"] == hardest.describe(runs)
 
 
-def test_the_committed_pad_holds_the_weights_of_the_best_result():
+def test_the_committed_pad_holds_the_weights_of_every_committed_model():
     root = ROOT / "reports"
-    best = reports.best_with_weights(root, reports.collect(root))
-    held = BeautifulSoup((root / "pad.html").read_text(), "html.parser").find(id="network").string
-    expected = pad.program(load_run(root / best.name / f"seed-{best.first.seed}")[1])
-    assert json.loads(held) == {"mean": MEAN, "std": STD, "steps": expected}
-    weights = [np.frombuffer(base64.b64decode(s["weight"]), "<f4") for s in expected if "weight" in s]
-    saved = load_file(root / best.name / f"seed-{best.first.seed}/model.safetensors")
-    for flat in weights:
-        assert any(
-            tensor.numel() == len(flat) and (tensor.flatten().numpy() == flat).all() for tensor in saved.values()
-        )
+    kept = with_weights(root, reports.collect(root))
+    held = json.loads(
+        BeautifulSoup((root / "pad.html").read_text(), "html.parser").find(id="data").string
+    )
+    assert [model["name"] for model in held["models"]] == [
+        f"{r.name}, seed {r.first.seed}" for r in kept
+    ]
+    for model, result in zip(held["models"], kept):
+        folder = root / result.name / f"seed-{result.first.seed}"
+        expected = pad.program(load_run(folder)[1])
+        assert (model["mean"], model["std"], model["steps"]) == (MEAN, STD, expected)
+        saved = [t.flatten().numpy() for t in load_file(folder / "model.safetensors").values()]
+        for step in (step for step in expected if "weight" in step):
+            flat = np.frombuffer(base64.b64decode(step["weight"]), "<f4")
+            assert any(len(tensor) == len(flat) and (tensor == flat).all() for tensor in saved)
+    assert len(held["images"]) == 20 and {image["label"] for image in held["images"]} == set(
+        range(10)
+    )
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(1, 10, 3, dilation=2), nn.Upsample(scale_factor=2)])
@@ -179,7 +302,10 @@ def test_a_network_that_the_pad_cannot_run_is_refused(layer):
 
 
 def test_the_plots_draw_the_points_they_describe():
-    points = [frontier.Point("a", 3_000, 3, 99.3, 99.4, 10, 0.05), frontier.Point("b", 9_954, 19, 99.5, 99.5)]
+    points = [
+        frontier.Point("a", 3_000, 3, 99.3, 99.4, 10, 0.05),
+        frontier.Point("b", 9_954, 19, 99.5, 99.5),
+    ]
     for figure, places in (
         (frontier.against_parameters(points), [3_000, 9_954]),
         (frontier.against_epochs(points), [3, 19]),
@@ -189,16 +315,129 @@ def test_the_plots_draw_the_points_they_describe():
         assert drawn == [[places[0], 99.3], [places[1], 99.5]]
         ends = axes.containers[0].lines[2][0].get_segments()[0][:, 1]
         assert list(ends) == pytest.approx([99.25, 99.35])
-        published, (low, high) = axes.collections[0].get_offsets(), axes.get_xlim()
-        assert len(published) == len(frontier.PUBLISHED) and low < published[:, 0].min() < published[:, 0].max() < high
+        others = [line for line in axes.lines if line.get_fillstyle() == "none"]
+        axis = "parameters" if places[0] == 3_000 else "epochs"
+        # Where they really are: no point is moved aside to make room.
+        assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in others] == [
+            (getattr(point, axis), point.last) for point in frontier.PUBLISHED
+        ]
+        broken = [line.get_marker() == "x" for line in others]
+        assert broken == [point.epochs >= 20 for point in frontier.PUBLISHED] and any(broken)
+        names = [text.get_text() for text in axes.texts]
+        assert names[:2] == ["a", "b"] and len(names) == 2 + len(frontier.PUBLISHED)
     assert frontier.against_parameters(points).axes[0].get_xscale() == "log"
+
+
+def test_names_at_points_cover_neither_each_other_nor_a_point():
+    points = [
+        frontier.Point(f"number_{i}", 9_954, 19, 99.40 + 0.01 * i, 99.5, 10, 0.02) for i in range(6)
+    ]
+    for figure in (frontier.against_parameters(points), frontier.against_epochs(points)):
+        axes = figure.axes[0]
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in axes.texts]
+        for number, box in enumerate(boxes):
+            assert not box.count_overlaps(boxes[number + 1 :]), axes.texts[number].get_text()
+            assert axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+
+
+def test_a_figure_takes_the_colours_of_the_page_and_says_what_it_shows(tmp_path):
+    figure = frontier.against_epochs([frontier.Point("a", 3_000, 3, 99.3, 99.4)])
+    figures.save(figure, tmp_path / "a")
+    first = (tmp_path / "a.svg").read_text()
+    figures.save(figure, tmp_path / "a")
+    assert (tmp_path / "a.svg").read_text() == first and "prefers-color-scheme: dark" in first
+    ElementTree.fromstring(first)
+    style, _, drawing = first.partition("</style>")
+    assert not re.findall(r"(?:fill|stroke): ?#\w+", drawing)
+    assert set(re.findall(r"var\(--(\w+)\)", drawing)) <= set(re.findall(r"--(\w+):", style))
+    assert figure.alt_text in unescape(first)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info["Description"] == figure.alt_text
 
 
 def test_the_verdict_over_seeds_counts_them_and_shows_the_evidence():
     result = reports.Result("a", {0: make_record((9940,)), 1: make_record((9939,))})
-    rows = reports.verdict(result).splitlines()[2:]
-    assert rows[0].startswith("| at least 99.4% at the last epoch | 1 of 2 seeds pass | 1 of 2 seeds; mean 99.395%")
-    assert rows[1] == "| fewer than 20,000 parameters | pass | 9,954 parameters |"
+    rows = result.rules()
+    assert rows[0] == ("at least 99.4% at the last epoch", 1, "mean 99.395%, 99.39% to 99.40%")
+    assert rows[1] == ("fewer than 20,000 parameters", 2, "9,954 parameters")
+    assert "| 1 of 2 seeds pass |" in reports.page(result)
+    (row,) = [
+        line for line in reports.index([result], ROOT).splitlines() if line.startswith("| [a]")
+    ]
+    assert re.findall(r'class="mark (\w)"', row) == ["S", "P", "P", "P"]
+
+
+@pytest.mark.parametrize(
+    "target, missed",
+    [
+        ("at most 3,000 parameters and a mean of at least 99.20%", "at most 3,000 parameters"),
+        (
+            "a mean of at least 99.48% in at most 2 epochs",
+            "at most 2 epochs and a mean of at least 99.48%",
+        ),
+        ("at most 9,954 parameters and at most 3 epochs", ""),
+        ("The smallest published has 6,174 parameters and 99.47%", ""),
+    ],
+)
+def test_a_notebooks_own_target_is_held_against_its_runs(target, missed):
+    result = reports.Result("a", {0: make_record((9900, 9920, 9930))}, {"Target": target})
+    assert result.missed() == missed
+    assert (f"misses it:** {missed}." in reports.page(result)) == bool(missed)
+    assert (f"misses a target of its own: {missed}." in reports.index([result], ROOT)) == bool(
+        missed
+    )
+
+
+def test_the_answer_names_the_records_whoever_holds_them():
+    def result(name, parameters, epochs, correct):
+        records = {}
+        for seed, right in enumerate(correct):
+            model = {
+                "name": "seed",
+                "parameters": parameters,
+                "layers": make_record().model["layers"],
+            }
+            records[seed] = make_record((right,) * epochs, seed=seed, model=model)
+        return reports.Result(name, records)
+
+    results = [
+        result("tiny", 500, 19, (9930, 9935)),
+        result("small", 2_000, 19, (9940, 9942)),
+        result("hasty", 19_000, 1, (9939, 9943)),
+        result("huge", 30_000, 19, (9980, 9980)),
+        result("good", 15_000, 19, (9960, 9938)),
+        result("sure", 9_000, 19, (9941, 9941, 9941)),
+    ]
+    found = reports.answer(results)
+    assert {what: result.name for what, result in found.items()} == {
+        "smallest": "small", "fewest": "hasty", "highest": "good", "surest": "sure",
+    }  # fmt: skip
+    assert (
+        "**2,000 parameters** are enough (mean 99.410%, [small](small/README.md))"
+        in reports.index(results, ROOT)
+    )
+    assert "No notebook here reaches it" in reports.index(results[:1], ROOT)
+
+
+@pytest.mark.parametrize(
+    "text", ["r16*2_r16*2", "_a_ and *b*", "`c` | d", "$e$ <f> & {{ g }} [h](i) \\\\"]
+)
+def test_literal_text_survives_markdown(text):
+    from nbconvert.filters import markdown2html
+
+    page = BeautifulSoup(markdown2html(f"| a |\n|---|\n| {literal(text)} |\n"), "html.parser")
+    assert page.td.text == text and page.td.find() is None
+    assert (
+        BeautifulSoup(markdown2html(f"So {literal(text)}."), "html.parser").p.text == f"So {text}."
+    )
+
+
+def test_tables_are_set_in_columns_for_a_terminal():
+    text = "Before\n\n| name | n |\n|---|---|\n| **a\\|b** | 1 |\n| `c` | 1,000 |\n\nafter"
+    assert aligned(text).splitlines() == [
+        "Before", "", "name  n", "----  -----", "a|b       1", "c     1,000", "", "after",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -213,13 +452,19 @@ def misreading(folder):
 
 
 def test_the_digits_misread_most_come_first_with_their_most_frequent_guess(misreading):
-    runs = hardest.read(reports.run_folders(misreading / "reports", reports.collect(misreading / "reports")))
+    runs = hardest.read(
+        reports.run_folders(misreading / "reports", reports.collect(misreading / "reports"))
+    )
     ranked = hardest.rank(runs)
     assert [(d.image, d.guess, d.count) for d in ranked] == [(7, 9, 4), (947, 9, 3), (3, 7, 1)]
     assert ranked[0].confidence == pytest.approx(0.75)
-    text = hardest.page(runs)
+    text = " ".join(hardest.page(runs, "01_first, seeds 0-3").split())
     assert "3 of the 10,000 test images were misread at least once and 1 by every run" in text
-    assert "| 947 | 8 | 9 | 3 of 4 | 83% | 0 of 5 |" in text and "| 7 | 4 | 9 | 4 of 4 | 75% |  |" in text
+    assert "misread: 01_first, seeds 0-3." in text
+    assert (
+        "| 947 | 8 | 9 | 3 of 4 | 83% | 0 of 5 |" in text
+        and "| 7 | 4 | 9 | 4 of 4 | 75% | |" in text
+    )
 
 
 def test_their_page_stays_as_it_is_where_mnist_is_not_at_hand(misreading, tmp_path):
@@ -229,41 +474,99 @@ def test_their_page_stays_as_it_is_where_mnist_is_not_at_hand(misreading, tmp_pa
     (root / "hardest").mkdir()
     (root / "hardest/README.md").write_text("# As it was")
     reports.rebuild(root, readme, data_dir=tmp_path / "nothing")
-    assert [path.name for path in sorted((root / "hardest").iterdir())] == ["README.md", "index.html"]
+    assert [path.name for path in sorted((root / "hardest").iterdir())] == [
+        "README.md",
+        "index.html",
+    ]
     assert (root / "hardest/README.md").read_text() == "# As it was"
     assert "hardest/README.md" in (root / "README.md").read_text()
 
 
+def test_the_counted_runs_are_named():
+    folders = [Path("r/b/seed-3"), Path("r/a/seed-0"), Path("r/a/seed-2"), Path("r/a/seed-1")]
+    assert reports.counted(folders) == "b, seeds 3; a, seeds 0-2"
+
+
+def test_twenty_images_to_try_are_the_hardest_and_one_of_each_digit(misreading):
+    runs = hardest.read(
+        reports.run_folders(misreading / "reports", reports.collect(misreading / "reports"))
+    )
+    images = (
+        np.arange(10_000, dtype=np.uint16)[:, None, None] * np.ones((1, 28, 28), np.uint16) % 256
+    )
+    labels = [(i + 5) % 10 for i in range(10_000)]
+    tries = hardest.to_try(images, labels, runs)
+    assert [one["image"] for one in tries] == [7, 947, 3, 5, 6, 8, 9, 0, 1, 2, 4]
+    assert all(
+        base64.b64decode(one["pixels"]) == bytes([one["image"] % 256] * 784) for one in tries
+    )
+    assert all(one["label"] == (one["image"] + 5) % 10 for one in tries)
+
+
 def test_their_pictures_are_the_images_named(misreading):
-    runs = hardest.read(reports.run_folders(misreading / "reports", reports.collect(misreading / "reports")))
+    runs = hardest.read(
+        reports.run_folders(misreading / "reports", reports.collect(misreading / "reports"))
+    )
     images = np.arange(10_000, dtype=np.uint16)[:, None, None] * np.ones((1, 28, 28), np.uint16)
-    shown = [axes.images[0].get_array()[0, 0] for axes in hardest.picture(images, runs).axes if axes.images]
+    shown = [
+        axes.images[0].get_array()[0, 0]
+        for axes in hardest.picture(images, runs).axes
+        if axes.images
+    ]
     titles = [axes.get_title() for axes in hardest.picture(images, runs).axes if axes.images]
-    assert shown == [7, 947, 3] and titles == ["4 read 9\n4 of 4", "8? read 9\n3 of 4", "1 read 7\n1 of 4"]
+    assert shown == [7, 947, 3] and titles == [
+        "4 read 9\n4 of 4",
+        "8? read 9\n3 of 4",
+        "1 read 7\n1 of 4",
+    ]
 
 
 def test_the_doubted_labels_are_those_that_mnist_gives(real_data):
-    given = {947: 8, 1621: 0, 1901: 9, 2130: 4, 2462: 2, 2597: 5, 2654: 6, 3520: 6, 3558: 5, 5937: 5, 6651: 0}
+    given = {
+        947: 8,
+        1621: 0,
+        1901: 9,
+        2130: 4,
+        2462: 2,
+        2597: 5,
+        2654: 6,
+        3520: 6,
+        3558: 5,
+        5937: 5,
+        6651: 0,
+    }
     given |= {6783: 1, 8527: 4, 9679: 6, 9729: 5}  # as published beside the raters' votes
     assert given.keys() == hardest.HELD.keys()
     assert all(int(real_data.validation_labels[image]) == label for image, label in given.items())
 
 
-@pytest.mark.parametrize("text", ["image,label\n1,2\n", "image,label,guess,confidence\n1,x,3,0.5\n"])
+@pytest.mark.parametrize(
+    "text", ["image,label\n1,2\n", "image,label,guess,confidence\n1,x,3,0.5\n"]
+)
 def test_a_damaged_list_of_misread_images_is_named(folder, capsys, text):
     (folder / "reports/01_first/seed-0/misread.csv").write_text(text)
-    assert main(["report", "--reports", str(folder / "reports"), "--readme", str(folder / "README.md")]) == 2
+    assert (
+        main(
+            ["report", "--reports", str(folder / "reports"), "--readme", str(folder / "README.md")]
+        )
+        == 2
+    )
     assert "misread.csv: not a list of misread images" in capsys.readouterr().err
 
 
 @pytest.fixture
 def executed(tmp_path):
     """An executed notebook and its source, whose words have changed since."""
-    cells = [nbformat.v4.new_markdown_cell("**Result.** Not run yet."), nbformat.v4.new_code_cell("print(1)")]
+    cells = [
+        nbformat.v4.new_markdown_cell("**Result.** Not run yet."),
+        nbformat.v4.new_code_cell("print(1)"),
+    ]
     source = nbformat.v4.new_notebook(cells=cells)
     done = nbformat.reads(nbformat.writes(source), as_version=4)
     done.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
-    done.cells.insert(1, nbformat.v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]}))
+    done.cells.insert(
+        1, nbformat.v4.new_code_cell("seed = 3", metadata={"tags": ["injected-parameters"]})
+    )
     source.cells[0].source = "**Result.** 99.5% over ten seeds."
     for name, notebook in (("source", source), ("done", done)):
         nbformat.write(notebook, tmp_path / f"{name}.ipynb")
@@ -273,11 +576,11 @@ def executed(tmp_path):
 def test_an_executed_notebook_gets_the_words_its_source_has_now(executed):
     done, source = executed
     before = nbformat.read(done, 4)
-    assert reports.refresh(done, source) and not reports.refresh(done, source)
+    assert html.refresh(done, source) and not html.refresh(done, source)
     after = nbformat.read(done, 4)
     assert after.cells[0].source == "**Result.** 99.5% over ten seeds."
     assert before.cells[1:] == after.cells[1:]
-    assert "99.5% over ten seeds" in done.with_suffix(".html").read_text()
+    assert "99.5% over ten seeds" in html.render(done).read_text()
 
 
 def test_words_are_not_given_to_other_code(executed):
@@ -286,16 +589,22 @@ def test_words_are_not_given_to_other_code(executed):
     other.cells[1].source = "print(2)"
     nbformat.write(other, source)
     before = done.read_bytes()
-    assert not reports.refresh(done, source) and done.read_bytes() == before
+    assert not html.refresh(done, source) and done.read_bytes() == before
 
 
 def test_the_committed_executed_notebooks_are_their_sources_executed():
     for result in reports.collect(ROOT / "reports"):
         executed = ROOT / f"reports/{result.name}/seed-{result.first.seed}/{result.name}.ipynb"
-        cells = [c for c in nbformat.read(executed, 4).cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        cells = [
+            c
+            for c in nbformat.read(executed, 4).cells
+            if "injected-parameters" not in c.metadata.get("tags", [])
+        ]
         source = nbformat.read(ROOT / f"notebooks/{result.name}.ipynb", 4).cells
         assert [cell.source for cell in cells] == [cell.source for cell in source], result.name
-        assert executed.stat().st_size < 1e6 and executed.with_suffix(".html").stat().st_size < 1.5e6
+        assert (
+            executed.stat().st_size < 1e6 and executed.with_suffix(".html").stat().st_size < 1.5e6
+        )
         assert str(ROOT) not in executed.read_text()
 
 
@@ -308,7 +617,9 @@ def test_a_rendered_notebook_shows_its_verdict_command_and_contents(tmp_path):
     record.save(folder)
     declared = "epochs: int = 3\nrate: float = 0.1\nname: str = 'x'\nthreads: int = 0"
     cells = [
-        nbformat.v4.new_markdown_cell("# A title\n\nAgainst [01](01_first.ipynb) and [none](09_none.ipynb)."),
+        nbformat.v4.new_markdown_cell(
+            "# A title\n\nAgainst [01](01_first.ipynb) and [none](09_none.ipynb)."
+        ),
         nbformat.v4.new_code_cell(declared, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_markdown_cell("## A part"),
         nbformat.v4.new_code_cell("print(1)", metadata={"tags": ["no-report"]}),
@@ -319,13 +630,23 @@ def test_a_rendered_notebook_shows_its_verdict_command_and_contents(tmp_path):
     first = html.render(folder / "02_second.ipynb").read_bytes()
     assert html.render(folder / "02_second.ipynb").read_bytes() == first
     page = BeautifulSoup(first, "html.parser")
-    assert [row.find_all("td")[1].text for row in page.select(".verdict tbody tr")] == ["fail", "pass", "pass", "pass"]
+    assert not page.select("header a") and page.select_one("header li").text == "02_second"
+    assert [row.find_all("td")[1].text for row in page.select(".verdict tbody tr")] == [
+        "fail",
+        "pass",
+        "pass",
+        "pass",
+    ]
     assert page.select_one(".verdict pre").text == (
         "python -m mnist_utils run 02_second --seed 3 -p rate 0.5 -p name 'a b' -p threads 2"
     )
     assert [(a.text, a["href"]) for a in page.select("nav a")] == [("A part", "#A-part")]
     assert page.find("a", string="01")["href"] == "../../01_first/index.html"
-    assert not page.find("a", string="none") and "and none." in page.text and "print(1)" not in page.text
+    assert (
+        not page.find("a", string="none")
+        and "and none." in page.text
+        and "print(1)" not in page.text
+    )
     assert page.select_one("details.code summary").text.startswith("Parameters")
 
 
@@ -333,4 +654,78 @@ def test_a_rendered_run_that_failed_says_so(tmp_path):
     make_record(status="failed", error="cell In [3]: ValueError: <no>").save(tmp_path)
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "a.ipynb")
     page = BeautifulSoup(html.render(tmp_path / "a.ipynb").read_text(), "html.parser")
-    assert "not judged, seed 0: the run is failed, cell In [3]: ValueError: <no>" in page.select_one(".verdict").text
+    assert (
+        "not judged, seed 0: the run is failed, cell In [3]: ValueError: <no>"
+        in page.select_one(".verdict").text
+    )
+
+
+def test_pictures_beside_a_notebook_or_its_source_are_in_its_page(tmp_path):
+    folder, sources = tmp_path / "out/a/seed-0", tmp_path / "sources"
+    for place, names in ((folder, ["beside.png"]), (sources, ["source picture.png"])):
+        place.mkdir(parents=True)
+        for name in names:
+            Image.new("L", (2, 3)).save(place / name)
+    words = (
+        "![beside it](beside.png)\n\n![of the source](source%20picture.png)\n\n"
+        '<img alt="in HTML" src="source%20picture.png">\n\n![nowhere](gone.png)\n\n'
+        "![elsewhere](https://a.b/c.png) ![no picture](secret.txt)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)])
+    notebook.metadata["papermill"] = {"input_path": str(sources / "a.ipynb")}
+    nbformat.write(notebook, folder / "a.ipynb")
+    (sources / "secret.txt").write_text("not a picture")
+    page = BeautifulSoup(html.render(folder / "a.ipynb").read_text(), "html.parser")
+    assert [image["alt"] for image in page("img")] == ["beside it", "of the source", "in HTML"]
+    for image, file in zip(
+        page("img"), [folder / "beside.png", *[sources / "source picture.png"] * 2]
+    ):
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/png;base64" and base64.b64decode(data) == file.read_bytes()
+    assert "nowhere" in page.text and "elsewhere" in page.text and "no picture" in page.text
+
+
+def test_each_notebook_is_rendered_once(folder, monkeypatch):
+    done = []
+    monkeypatch.setattr(reports, "render", lambda notebook, *_: done.append(notebook))
+    for name in ("01_first", "02_second"):
+        nbformat.write(nbformat.v4.new_notebook(), folder / f"reports/{name}/seed-0/{name}.ipynb")
+    shutil.copytree(folder / "reports/01_first/seed-0", folder / "reports/01_first/seed-0.previous")
+    assert report(folder) == 0
+    assert [path.parent.as_posix()[-15:] for path in done] == [
+        "01_first/seed-0",
+        "02_second/seed-0"[-15:],
+    ]
+
+
+def test_the_header_leads_home_to_the_neighbours_and_to_all_others(folder):
+    root = folder / "reports"
+    (root / "search").mkdir()
+    (root / "search/README.md").write_text("# Search")
+    shutil.copytree(root / "01_first", root / "a_goal")
+    nbformat.write(nbformat.v4.new_notebook(), root / "01_first/seed-0/01_first.ipynb")
+    assert report(folder) == 0
+
+    def leads(place):
+        header = BeautifulSoup((root / place).read_text(), "html.parser").header
+        return {a.text: a["href"] for a in header("a")} | {
+            "here": header.find(attrs={"aria-current": True}).text
+        }
+
+    others = {
+        "mnist-utils": "../index.html",
+        "Home": "../index.html",
+        "Search": "../search/index.html",
+    }
+    assert leads("index.html") == {
+        "mnist-utils": "index.html", "a_goal →": "a_goal/index.html", "Search": "search/index.html", "here": "Home",
+    }  # fmt: skip
+    first = others | {"← a_goal": "../a_goal/index.html", "02_second →": "../02_second/index.html"}
+    assert leads("01_first/index.html") == first | {"here": "01_first"}
+    deeper = {name: f"../{href}" for name, href in first.items()}
+    assert leads("01_first/seed-0/01_first.html") == deeper | {
+        "01_first": "../index.html",
+        "here": "seed-0",
+    }
+    last = {"← 02_second": "../02_second/index.html", "here": "Search"}
+    assert leads("search/index.html") == {k: v for k, v in others.items() if k != "Search"} | last

@@ -13,7 +13,12 @@ from test_readme import tracked
 from mnist_utils.__main__ import main
 from mnist_utils.reports.repository import current
 
-PAGES = [ROOT / "README.md", *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("reports/*.md"), *ROOT.glob("reports/*/*.md")]
+PAGES = [
+    ROOT / "README.md",
+    *ROOT.glob("notebooks/*.ipynb"),
+    *ROOT.glob("reports/*.md"),
+    *ROOT.glob("reports/*/*.md"),
+]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -29,17 +34,29 @@ def clone(tmp_path, monkeypatch):
 
 
 def contents(folder) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_one_command_renames_the_repository_everywhere_and_nothing_else(clone, capsys):
     before, old = contents(clone), current()
     assert main(["repository", "ada-l/mnist.small"]) == 0
     after = contents(clone)
-    assert current() == "ada-l/mnist.small" and not [name for name, text in after.items() if old in text]
+    assert current() == "ada-l/mnist.small" and not [
+        name for name, text in after.items() if old in text
+    ]
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == set(capsys.readouterr().out.split()) and {"README.md", "pyproject.toml"} < changed
-    assert set(before) == set(after) and {p.relative_to(clone).as_posix() for p in clone.glob("notebooks/*")} < changed
+    assert (
+        changed == set(capsys.readouterr().out.split())
+        and {"README.md", "pyproject.toml"} < changed
+    )
+    assert (
+        set(before) == set(after)
+        and {p.relative_to(clone).as_posix() for p in clone.glob("notebooks/*")} < changed
+    )
     assert all(after[name].replace("ada-l/mnist.small", old) == before[name] for name in changed)
     assert main(["repository", old]) == 0 and contents(clone) == before
 
@@ -56,17 +73,24 @@ def test_links_to_other_repositories_stay(clone):
     assert main(["repository", "ada/mnist"]) == 0 and (clone / "README.md").read_text() == near
 
 
-@pytest.mark.parametrize("name", ["ada", "ada/", "/mnist", "-ada/mnist", "ada/mn ist", "https://a/b", "a/b.git"])
+@pytest.mark.parametrize(
+    "name", ["ada", "ada/", "/mnist", "-ada/mnist", "ada/mn ist", "https://a/b", "a/b.git"]
+)
 def test_what_is_no_name_is_refused_and_nothing_changes(clone, capsys, name):
     before = contents(clone)
     assert main(["repository", "--", name]) == 2
-    assert capsys.readouterr().err == f"error: the repository must be given as owner/name, got {name!r}\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: the repository must be given as owner/name, got {name!r}\n"
+    )
     assert contents(clone) == before
 
 
 def test_outside_a_clone_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["repository", "ada/mnist"]) == 2 and "run this in a clone" in capsys.readouterr().err
+    assert (
+        main(["repository", "ada/mnist"]) == 2 and "run this in a clone" in capsys.readouterr().err
+    )
 
 
 def test_every_file_names_the_same_repository():
@@ -98,12 +122,20 @@ def steps(name: str) -> list[dict]:
 
 def test_the_workflow_runs_the_readmes_test_command_on_python_of_the_project():
     assert "make test" in [step.get("run") for step in steps("test.yml")]
-    (python,) = [step["with"]["python-version"] for step in steps("test.yml") if "setup-python" in step.get("uses", "")]
+    (python,) = [
+        step["with"]["python-version"]
+        for step in steps("test.yml")
+        if "setup-python" in step.get("uses", "")
+    ]
     assert f'requires-python = ">={python}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_site_is_the_reports():
-    (path,) = [step["with"]["path"] for step in steps("pages.yml") if "upload-pages" in step.get("uses", "")]
+    (path,) = [
+        step["with"]["path"]
+        for step in steps("pages.yml")
+        if "upload-pages" in step.get("uses", "")
+    ]
     assert path == "reports" and (ROOT / path).is_dir()
 
 
@@ -112,4 +144,6 @@ def test_workflows_pin_what_they_use_and_may_only_read(workflow):
     content = yaml.safe_load(workflow.read_text())
     (job,) = content["jobs"].values()
     assert content["permissions"] == {"contents": "read"} and content["concurrency"]["group"]
-    assert job["timeout-minutes"] and all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
+    assert job["timeout-minutes"] and all(
+        re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step
+    )

@@ -113,7 +113,11 @@ def test_a_run_that_never_started_has_failed_and_does_not_show_the_older_result(
     where = ["--seeds", "0", "--out", tmp_path / "out"]
     assert command(small, "-p", "count", "1", *where).returncode == 0
     done = command(small, "-p", "count", "5", "--memory", "0.02", *where)
-    assert done.returncode == 1 and "failed, no kernel of" in done.stdout and "10.00%" not in done.stdout
+    assert (
+        done.returncode == 1
+        and "failed, no kernel of" in done.stdout
+        and "10.00%" not in done.stdout
+    )
     folder = tmp_path / "out/small/seed-0"
     assert RunRecord.load(folder).status == "failed"
     assert RunRecord.load(f"{folder}.previous").last.validation_correct == 1
@@ -123,24 +127,34 @@ def test_a_run_that_never_started_has_failed_and_does_not_show_the_older_result(
 
 def test_a_record_of_another_attempt_is_no_success(small, tmp_path):
     run_notebook(small, {"count": 1}, tmp_path / "out")
-    copying = f"import shutil; shutil.copy({str(tmp_path / 'out/small/seed-0/run.json')!r}, out_dir)"
+    copying = (
+        f"import shutil; shutil.copy({str(tmp_path / 'out/small/seed-0/run.json')!r}, out_dir)"
+    )
     record = run_notebook(write(tmp_path / "copy.ipynb", copying), {}, tmp_path / "out")
-    assert record.status == "failed" and "record of another run" in record.error and not record.epochs
+    assert (
+        record.status == "failed" and "record of another run" in record.error and not record.epochs
+    )
 
 
 def test_the_first_real_reason_is_the_one_shown_everywhere(tmp_path):
-    path = write(tmp_path / "small.ipynb", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    path = write(
+        tmp_path / "small.ipynb", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    )
     done = command(path, "--seeds", "0", "--out", tmp_path / "out")
     assert done.returncode == 1 and done.stdout.count("failed, its process was killed") == 2
     assert "its process was killed" in (tmp_path / "out/summary.csv").read_text()
     assert RunRecord.load(tmp_path / "out/small/seed-0").error == "its process was killed"
 
 
-def test_a_process_killed_before_its_run_began_has_failed_and_the_older_result_stays(small, tmp_path):
+def test_a_process_killed_before_its_run_began_has_failed_and_the_older_result_stays(
+    small, tmp_path
+):
     out = tmp_path / "out"
     run_notebook(small, {"count": 1}, out)
     before = tree(out)
-    record = executor._record_of(Job(small, {"count": 5}, out), "12ab", executor.Lost("killed"), False)
+    record = executor._record_of(
+        Job(small, {"count": 5}, out), "12ab", executor.Lost("killed"), False
+    )
     assert (record.status, record.error, record.epochs) == ("failed", "killed", [])
     assert tree(out) == before
 
@@ -159,7 +173,9 @@ def test_a_page_that_cannot_be_made_costs_no_result(small, tmp_path):
 
 def test_runs_that_would_share_a_folder_are_refused(tmp_path):
     paths = [write(tmp_path / folder / "same.ipynb") for folder in ("a", "b")]
-    with pytest.raises(UsageError, match="a/same.ipynb and .*b/same.ipynb would share .*same/seed-0"):
+    with pytest.raises(
+        UsageError, match="a/same.ipynb and .*b/same.ipynb would share .*same/seed-0"
+    ):
         plan(paths, {}, None, tmp_path / "out")
     assert len(plan([paths[0], paths[0]], {}, None, tmp_path / "out")) == 1
     with pytest.raises(UsageError, match="would share"):
@@ -225,7 +241,9 @@ def test_a_form_may_name_a_range(tmp_path):
         check_values(path, {"share": "1.5"})
 
 
-@pytest.mark.parametrize("text", ["0-999999999", "0-10000", "4294967296", "0-5000,5001-10001", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["0-999999999", "0-10000", "4294967296", "0-5000,5001-10001", "9" * 5000]
+)
 def test_absurd_seeds_are_refused_at_once(text):
     began = time.monotonic()
     with pytest.raises(UsageError, match="seeds"):
@@ -241,11 +259,14 @@ def test_absurd_numbers_of_runs_are_refused_at_once(small, tmp_path):
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi")
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi")
 )
 
 
-@pytest.mark.parametrize("text", [BOMB, "notebooks: " + "[" * 100_000, "notebooks: [{a: b}]", "- a", "x" * 1_000_001])
+@pytest.mark.parametrize(
+    "text", [BOMB, "notebooks: " + "[" * 100_000, "notebooks: [{a: b}]", "- a", "x" * 1_000_001]
+)
 def test_a_batch_file_that_explodes_is_refused_at_once(tmp_path, text):
     file = tmp_path / "batch.yaml"
     file.write_text(text)
@@ -272,11 +293,19 @@ def test_a_batch_file_means_what_stands_in_it(tmp_path, small, suffix):
 
 def test_other_languages_are_refused_and_older_formats_are_read(tmp_path, small):
     with pytest.raises(UsageError, match="a notebook in R; only Python"):
-        read_parameters(write(tmp_path / "r.ipynb", kernelspec={"name": "ir", "language": "R", "display_name": "R"}))
+        read_parameters(
+            write(
+                tmp_path / "r.ipynb",
+                kernelspec={"name": "ir", "language": "R", "display_name": "R"},
+            )
+        )
     old = nbformat.read(small, as_version=3)
     (tmp_path / "old.ipynb").write_text(nbformat.writes(old, version=3))
     assert list(read_parameters(tmp_path / "old.ipynb"))[:2] == ["count", "rate"]
-    assert run_notebook(tmp_path / "old.ipynb", {"count": 4}, tmp_path / "out").last.validation_correct == 4
+    assert (
+        run_notebook(tmp_path / "old.ipynb", {"count": 4}, tmp_path / "out").last.validation_correct
+        == 4
+    )
 
 
 # What counts as done
@@ -290,7 +319,9 @@ def test_prose_pictures_and_formatting_leave_a_result_valid(tmp_path):
         lambda text: text.replace("x = 1  # one", "'why'\\nx  =  1"),
         lambda text: text.replace("plots.show(plots.kernels(x))", "plots.show(plots.mistakes(x))"),
         lambda text: text.replace("count: int = 1", "# @markdown how many\\ncount: int = 1"),
-        lambda text: text.replace('"cells": [', '"cells": [{"cell_type": "markdown", "metadata": {}, "source": ""},'),
+        lambda text: text.replace(
+            '"cells": [', '"cells": [{"cell_type": "markdown", "metadata": {}, "source": ""},'
+        ),
     ):
         (tmp_path / "other.ipynb").write_text(change(path.read_text()))
         assert (tmp_path / "other.ipynb").read_text() != path.read_text()
@@ -331,13 +362,24 @@ ODD = {
 
 @pytest.mark.parametrize("odd", [*ODD, "dataset", "deep", "bytes", "status"])
 def test_an_odd_record_is_said_and_the_run_made_again(small, tmp_path, odd):
-    row = dict(epoch=1, learning_rate=0.1, train_loss=0.5, train_correct=5, train_total=10, train_seconds=0.0)
-    row |= dict(validation_loss=0.5, validation_correct=5, validation_total=10, validation_seconds=0.0)
+    row = dict(
+        epoch=1,
+        learning_rate=0.1,
+        train_loss=0.5,
+        train_correct=5,
+        train_total=10,
+        train_seconds=0.0,
+    )
+    row |= dict(
+        validation_loss=0.5, validation_correct=5, validation_total=10, validation_seconds=0.0
+    )
     facts = {"notebook": "small", "parameters": {}, "status": "completed", "schema": 1}
     facts["epochs"] = [row | ODD.get(odd, {})]
     facts |= {"dataset": {"dataset": []}, "status": {"status": "fine"}}.get(odd, {})
     text = json.dumps(facts).encode()
-    text = {"deep": b'{"schema": 1, "epochs": ' + b"[" * 100_000, "bytes": b"\xff\xfe"}.get(odd, text)
+    text = {"deep": b'{"schema": 1, "epochs": ' + b"[" * 100_000, "bytes": b"\xff\xfe"}.get(
+        odd, text
+    )
     folder = tmp_path / "out/small/seed-0"
     folder.mkdir(parents=True)
     (folder / "run.json").write_bytes(text)
@@ -346,14 +388,21 @@ def test_an_odd_record_is_said_and_the_run_made_again(small, tmp_path, odd):
         RunRecord.load(folder)
     if odd == "deep":
         done = command(small, "--seeds", "0", "--out", tmp_path / "out")
-        assert done.returncode == 0 and "small/seed-0 runs again: " in done.stdout and "completed" in done.stdout
+        assert (
+            done.returncode == 0
+            and "small/seed-0 runs again: " in done.stdout
+            and "completed" in done.stdout
+        )
 
 
 # Limits of a single run
 
 
 def test_a_single_run_has_a_timeout_and_a_memory_limit(tmp_path):
-    path = write(tmp_path / "small.ipynb", "import time\nbytearray(4 << 30) if count == 2 else time.sleep(1e6)")
+    path = write(
+        tmp_path / "small.ipynb",
+        "import time\nbytearray(4 << 30) if count == 2 else time.sleep(1e6)",
+    )
     late = command(path, "--timeout", "12", "--out", tmp_path / "out")
     assert late.returncode == 1 and "failed, stopped after 12 seconds, its timeout" in late.stdout
     big = command(path, "-p", "count", "2", "--memory", "1", "--out", tmp_path / "out")
@@ -363,9 +412,21 @@ def test_a_single_run_has_a_timeout_and_a_memory_limit(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals as on Unix")
 def test_a_single_run_leaves_a_record_when_the_terminal_is_closed(tmp_path):
     source = RECORD.replace("record.finish()", "record.save(out_dir)\nimport time\ntime.sleep(1e6)")
-    words = [sys.executable, "-m", "mnist_utils", "run", write(tmp_path / "small.ipynb", source), "--out", tmp_path]
+    words = [
+        sys.executable,
+        "-m",
+        "mnist_utils",
+        "run",
+        write(tmp_path / "small.ipynb", source),
+        "--out",
+        tmp_path,
+    ]
     process = subprocess.Popen(
-        list(map(str, words)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        list(map(str, words)),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     folder = tmp_path / "small/seed-0"
     while not (folder / "run.json").exists():
@@ -374,7 +435,9 @@ def test_a_single_run_leaves_a_record_when_the_terminal_is_closed(tmp_path):
     process.send_signal(signal.SIGHUP)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in said
-    assert RunRecord.load(folder).status == "interrupted" and len(RunRecord.load(folder).epochs) == 1
+    assert (
+        RunRecord.load(folder).status == "interrupted" and len(RunRecord.load(folder).epochs) == 1
+    )
 
 
 # Output, places and kernels that people have
@@ -392,7 +455,9 @@ def test_a_log_that_is_no_utf_8_ends_no_run(tmp_path, words):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device as on Linux")
 def test_a_full_disk_behind_the_log_ends_no_run(small, tmp_path):
     with open("/dev/full", "w") as full:
-        done = command(small, "--seeds", "0,1", "--out", tmp_path / "out", stdout=full, stderr=subprocess.PIPE)
+        done = command(
+            small, "--seeds", "0,1", "--out", tmp_path / "out", stdout=full, stderr=subprocess.PIPE
+        )
     assert "Traceback" not in done.stderr
     assert (tmp_path / "out/summary.csv").read_text().count(",completed,") == 2
 
@@ -408,13 +473,19 @@ def test_odd_names_are_names(tmp_path, out):
     assert metadata["input_path"] == path.as_posix()
 
 
-@pytest.mark.parametrize("argv", [["/no/such/python"], [sys.executable, "-m", "ipykernel_launcher", "--debug"], None])
+@pytest.mark.parametrize(
+    "argv", [["/no/such/python"], [sys.executable, "-m", "ipykernel_launcher", "--debug"], None]
+)
 def test_the_kernel_is_this_interpreters_own(tmp_path, monkeypatch, argv):
     """Whatever a user's kernelspec python3 says, and also where a notebook names none."""
     if argv:
         spec = tmp_path / "share/jupyter/kernels/python3/kernel.json"
         spec.parent.mkdir(parents=True)
-        facts = {"argv": [*argv, "-f", "{connection_file}"], "display_name": "x", "language": "python"}
+        facts = {
+            "argv": [*argv, "-f", "{connection_file}"],
+            "display_name": "x",
+            "language": "python",
+        }
         spec.write_text(json.dumps(facts))
         monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share/jupyter"))
     path = write(tmp_path / "small.ipynb", "import sys; print(sys.executable)")
@@ -455,7 +526,13 @@ def test_an_address_that_never_answers_is_refused_in_time(monkeypatch, small, tm
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(UsageError, match="does not answer within 1 seconds"):
-            plan([small], {}, None, tmp_path, copy_to=f"http://127.0.0.1:{silent.getsockname()[1]}/runs")
+            plan(
+                [small],
+                {},
+                None,
+                tmp_path,
+                copy_to=f"http://127.0.0.1:{silent.getsockname()[1]}/runs",
+            )
     assert time.monotonic() - began < 10
 
 
@@ -488,7 +565,9 @@ def test_the_engine_gives_each_outcome_and_never_hangs():
 
 
 def test_the_environment_of_a_batchs_run_is_that_of_a_single_one(tmp_path):
-    source = "import os; print(sorted(n for n in os.environ if 'NUM_THREADS' in n or 'MALLOC' in n))"
+    source = (
+        "import os; print(sorted(n for n in os.environ if 'NUM_THREADS' in n or 'MALLOC' in n))"
+    )
     path = write(tmp_path / "small.ipynb", source)
     printed = []
     run_notebook(path, {}, tmp_path / "one")

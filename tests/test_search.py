@@ -35,7 +35,12 @@ def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits)
     threads = torch.get_num_threads()
     try:
         trial = Trial(
-            blocks="c8 M c16", epochs=8, batch_size=32, optimizer="muon", learning_rate=0.05, augmentation=0.1
+            blocks="c8 M c16",
+            epochs=8,
+            batch_size=32,
+            optimizer="muon",
+            learning_rate=0.05,
+            augmentation=0.1,
         )
         first, again = (search.run_trial(trial, 1000, digits) for _ in range(2))
         other = search.run_trial(trial, 1001, digits)
@@ -47,22 +52,44 @@ def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits)
 
 
 def test_the_table_is_made_of_log_and_trials(tmp_path):
-    (tmp_path / "trials.txt").write_text("# small ones\n1000,1001 epochs=4 # kept: better\n1000 epochs=3\n")
-    rows = [("epochs=4", 1000, 0.991), ("epochs=4", 1001, 0.993), ("epochs=5 norm=odd", 1000, 0.98)]
+    (tmp_path / "trials.txt").write_text(
+        "# small ones\n1000,1001 epochs=4 # kept: better\n1000 epochs=3\n"
+    )
+    rows = [
+        ("epochs=4", 1000, 0.991),
+        ("epochs=4", 1001, 0.993),
+        ("blocks=c8*2 epochs=5 norm=odd", 1000, 0.98),
+    ]
     (tmp_path / "log.jsonl").write_text(
         "".join(
-            json.dumps(dict(trial=t, seed=s, parameters=9954, accuracies=[0.9, a], train_accuracy=0.99, seconds=1))
+            json.dumps(
+                dict(
+                    trial=t,
+                    seed=s,
+                    parameters=9954,
+                    accuracies=[0.9, a],
+                    train_accuracy=0.99,
+                    seconds=1,
+                )
+            )
             + "\n"
             for t, s, a in rows
         )
     )
     text = search.table(tmp_path / "trials.txt")
-    assert "| epochs=4 | 9,954 | 2 | 99.200% | 0.141 | 99.00% | kept: better |" in text and "epochs=3" not in text
-    assert "| epochs=5 norm=odd | 9,954 | 1 | 98.000% |  | 99.00% |" in text.split("taken out")[1]
+    assert "| training | network | epochs | other words | kept" in text
+    assert "| **99.200%** | 9,954 | 2 | 0.141 | 99.00% | seed | 4 |  | kept: better |" in text
+    assert "| 3 |" not in text
+    left = r"| **98.000%** | 9,954 | 1 |  | 99.00% | c8*2 | 5 | norm=odd | dropped |".replace(
+        "*2", r"\*2"
+    )
+    assert left in text.split("taken out")[1]
 
 
 def test_a_line_that_was_cut_off_is_run_again_and_swallows_no_other(tmp_path, monkeypatch):
-    whole = dict(trial="epochs=4", parameters=9954, accuracies=[0.9, 0.99], train_accuracy=0.99, seconds=1)
+    whole = dict(
+        trial="epochs=4", parameters=9954, accuracies=[0.9, 0.99], train_accuracy=0.99, seconds=1
+    )
     rows = [json.dumps(whole | {"seed": seed}) for seed in (1000, 1001)]
     (tmp_path / "trials.txt").write_text("# all\n1000,1001 epochs=4\n")
     (tmp_path / "log.jsonl").write_text(f"{rows[0]}\n{rows[1][:40]}")
@@ -89,13 +116,17 @@ def test_the_committed_page_is_what_log_and_trials_say():
     folder = ROOT / "reports/search"
     assert (folder / "README.md").read_text() == search.table(folder / "trials.txt")
     lines = search.read_trials(folder / "trials.txt")
-    asked = {(str(trial), seed) for _, seeds, trials, _ in lines for trial in trials for seed in seeds}
+    asked = {
+        (str(trial), seed) for _, seeds, trials, _ in lines for trial in trials for seed in seeds
+    }
     assert asked <= {(row["trial"], row["seed"]) for row in search.read_log(folder / "log.jsonl")}
     assert all(row["seed"] >= 1000 for row in search.read_log(folder / "log.jsonl"))
 
 
 def row(trial: str, seed: int, accuracy: float) -> dict:
-    return dict(trial=trial, seed=seed, parameters=1, accuracies=[accuracy], train_accuracy=0.9, seconds=1)
+    return dict(
+        trial=trial, seed=seed, parameters=1, accuracies=[accuracy], train_accuracy=0.9, seconds=1
+    )
 
 
 def test_a_half_written_line_is_said_and_passed_over_and_nothing_is_glued_to_it(tmp_path, capsys):

@@ -23,7 +23,12 @@ MEASUREMENTS = {
     "scheduling": "what Dask adds to jobs that do nothing",
     "paired": "holdout accuracy of the loop with and without bfloat16, seed by seed",
 }
-OLDER = {"loop": "loop", "accuracies": "paired", "parts": "batch", "dask": "scheduling"}  # by a key that only it has
+OLDER = {
+    "loop": "loop",
+    "accuracies": "paired",
+    "parts": "batch",
+    "dask": "scheduling",
+}  # by a key that only it has
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ def measure(what: str = "loop", **settings) -> dict:
     Raises UsageError for another name and DataError where MNIST cannot be had.
     """
     if what not in MEASUREMENTS:
-        raise UsageError(f"there is no measurement {what!r}; choose one of {', '.join(MEASUREMENTS)}")
+        raise UsageError(
+            f"there is no measurement {what!r}; choose one of {', '.join(MEASUREMENTS)}"
+        )
     import torch
 
     from ..data import load_data
@@ -87,5 +94,7 @@ def read(path: Path) -> dict:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise UsageError(f"{path} holds no measurement of `bench` ({type(error).__name__}: {error})") from error
+        raise UsageError(
+            f"{path} holds no measurement of `bench` ({type(error).__name__}: {error})"
+        ) from error
     return result

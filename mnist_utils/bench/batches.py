@@ -30,7 +30,11 @@ def batch(settings) -> dict:
     bare, batched, parts = [], [], []
     with engine(workers) as pool:
         work = functools.partial(train_bare, epochs=settings.epochs, data_dir=settings.data_dir)
-        list(pool.map_unordered(functools.partial(train_bare, epochs=0, data_dir=settings.data_dir), range(workers)))
+        list(
+            pool.map_unordered(
+                functools.partial(train_bare, epochs=0, data_dir=settings.data_dir), range(workers)
+            )
+        )
         for turn in range(TURNS):
             seeds = range(turn * settings.runs // TURNS, (turn + 1) * settings.runs // TURNS)
             bare.append(_seconds(list, pool.map_unordered(work, seeds)))
@@ -73,7 +77,8 @@ def parts_of(job: Job) -> dict[str, float]:
     return {
         "training and testing": training,
         "start of the kernel": (datetime.fromisoformat(first) - begun).total_seconds(),
-        "imports, data, tables, pictures": sum(cell.get("duration") or 0 for cell in cells) - training,
+        "imports, data, tables, pictures": sum(cell.get("duration") or 0 for cell in cells)
+        - training,
     }
 
 
@@ -96,7 +101,13 @@ def _keep_books(count: int, out: Path) -> None:
 
 
 def _jobs(epochs: int, seeds: range, data_dir: str, out: Path) -> list[Job]:
-    given = {"epochs": str(epochs), "threads": "1", "dataset": "mnist", "split": "holdout", "data_dir": data_dir}
+    given = {
+        "epochs": str(epochs),
+        "threads": "1",
+        "dataset": "mnist",
+        "split": "holdout",
+        "data_dir": data_dir,
+    }
     return plan([find_notebook("01_seed_model")], given, seeds, out)
 
 

@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ..errors import UsageError
 from ..models import ConvNet, SeedModel, build_model, count_parameters
 from ..muon import Muon, split_parameters
 from ..records import write_text
+from ..templating import literal
 from ..training import choose_device, rise_and_fall, set_seed, test, train
 
 
@@ -60,7 +62,11 @@ class Trial:
 
     def model(self) -> torch.nn.Module:
         """A new network, its weights drawn from torch's global generator."""
-        return SeedModel(dropout=0.0) if self.blocks == "seed" else ConvNet(self.blocks, self.activation)
+        return (
+            SeedModel(dropout=0.0)
+            if self.blocks == "seed"
+            else ConvNet(self.blocks, self.activation)
+        )
 
     def augment(self) -> Affine | None:
         """The distortion of the training images."""
@@ -83,20 +89,33 @@ class Trial:
 
     def __str__(self) -> str:
         """The words that differ from the defaults, in one order, so that equal trials read alike."""
-        given = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
-        return " ".join(f"{name}={str(value).replace(' ', '_')}" for name, value in given) or "blocks=seed"
+        given = [
+            (f.name, getattr(self, f.name))
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return (
+            " ".join(f"{name}={str(value).replace(' ', '_')}" for name, value in given)
+            or "blocks=seed"
+        )
 
 
 def train_trial(trial: Trial, seed: int, data: Data, device: torch.device):
     """Train once, and yield (training, validation) passes epoch by epoch; the last two epochs alone are tested."""
     set_seed(seed)
     model, average = trial.model().to(device, memory_format=torch.channels_last), None
-    loader, validation = make_loaders(data, trial.batch_size, seed, device, trial.augment(), bool(trial.deskew))
+    loader, validation = make_loaders(
+        data, trial.batch_size, seed, device, trial.augment(), bool(trial.deskew)
+    )
     optimizer = _optimizer(trial, model)
     scheduler = rise_and_fall(optimizer, trial.epochs * len(loader), trial.warmup)
     if trial.averaging:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trial.averaging), use_buffers=True)
-    rule = dict(amp=bool(trial.amp), progress=False, average=average, label_smoothing=trial.label_smoothing)
+        average = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(trial.averaging), use_buffers=True
+        )
+    rule = dict(
+        amp=bool(trial.amp), progress=False, average=average, label_smoothing=trial.label_smoothing
+    )
     if trial.teacher:
         rule["teacher"] = build_model("most_accurate").to(memory_format=torch.channels_last)
         rule["teacher"].load_state_dict(load_file(trial.teacher))
@@ -126,7 +145,9 @@ def _optimizer(trial: Trial, model) -> torch.optim.Optimizer:
         return Muon(split_parameters(model), lr=lr, weight_decay=decay)
     if trial.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay, fused=True)
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
+    )
 
 
 def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") -> None:
@@ -143,7 +164,9 @@ def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") 
             while waiting := [(*run, data_dir) for run in next_runs(path)]:
                 for item, outcome in pool.map_unordered(_work, waiting):
                     if isinstance(outcome, BaseException):
-                        raise UsageError(f"{item[0]} with seed {item[1]} failed: {outcome}") from outcome
+                        raise UsageError(
+                            f"{item[0]} with seed {item[1]} failed: {outcome}"
+                        ) from outcome
                     append_log(log, outcome)
                     print(f"{outcome['accuracies'][-1]:.2%}  seed {item[1]}  {item[0]}", flush=True)
                 if pool.stops:
@@ -158,7 +181,10 @@ def next_runs(path: Path) -> list[tuple[str, int]]:
     second, and so on, down to one. No training is cut short: where the rate falls to zero, an accuracy half-way
     through says little.
     """
-    done = {(row["trial"], row["seed"]): row["accuracies"][-1] for row in read_log(path.with_name("log.jsonl"))}
+    done = {
+        (row["trial"], row["seed"]): row["accuracies"][-1]
+        for row in read_log(path.with_name("log.jsonl"))
+    }
     waiting = []
     for _, seeds, trials, _ in read_trials(path):
         left = [str(trial) for trial in trials]
@@ -191,10 +217,18 @@ def paired(settings) -> dict:
 
     base = f"epochs={settings.epochs} learning_rate=0.1 weight_decay=0.0"
     variants = {"ours": base, "ours, amp": f"{base} amp=1"}
-    items = [(text, 1000 + seed, settings.data_dir) for seed in range(settings.seeds) for text in variants.values()]
+    items = [
+        (text, 1000 + seed, settings.data_dir)
+        for seed in range(settings.seeds)
+        for text in variants.values()
+    ]
     with engine(os.cpu_count()) as pool:
-        found = {item: outcome["accuracies"][-1] for item, outcome in pool.map_unordered(_work, items)}
-    accuracies = {name: [found[item] for item in items if item[0] == text] for name, text in variants.items()}
+        found = {
+            item: outcome["accuracies"][-1] for item, outcome in pool.map_unordered(_work, items)
+        }
+    accuracies = {
+        name: [found[item] for item in items if item[0] == text] for name, text in variants.items()
+    }
     return {"epochs": settings.epochs, "accuracies": accuracies}
 
 
@@ -211,9 +245,14 @@ def read_trials(path: Path) -> list[tuple[str, list[int], list[Trial], str]]:
             try:
                 words, _, outcome = line.partition("#")
                 seeds, *values = words.split()
-                choices = [[f"{name}={one}" for one in value.split(",")] for name, _, value in map(_cut, values)]
+                choices = [
+                    [f"{name}={one}" for one in value.split(",")]
+                    for name, _, value in map(_cut, values)
+                ]
                 trials = [Trial.read(" ".join(chosen)) for chosen in itertools.product(*choices)]
-                found.append((heading, [int(seed) for seed in seeds.split(",")], trials, outcome.strip()))
+                found.append(
+                    (heading, [int(seed) for seed in seeds.split(",")], trials, outcome.strip())
+                )
             except ValueError as error:
                 raise UsageError(f"{path}, line {number}: {error}") from error
     return found
@@ -230,7 +269,13 @@ def read_log(log: Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            row["trial"], row["seed"], row["accuracies"][-1], row["train_accuracy"], row["parameters"]
+            (
+                row["trial"],
+                row["seed"],
+                row["accuracies"][-1],
+                row["train_accuracy"],
+                row["parameters"],
+            )
             rows.append(row)
         except (ValueError, LookupError, TypeError):
             print(f"{log}, line {number}: no whole line of the log, passed over", file=sys.stderr)
@@ -238,38 +283,71 @@ def read_log(log: Path) -> list[dict]:
 
 
 def table(path: Path) -> str:
-    """Every trial with its holdout accuracy at the last epoch, as Markdown, under the file's headings."""
+    """The page of all trials as Markdown: what each scored on the holdout, then its words, a column each."""
     rows: dict[str, dict[int, dict]] = {}
     for row in read_log(path.with_name("log.jsonl")):
         rows.setdefault(row["trial"], {})[row["seed"]] = row
-    parts: dict[str, list[str]] = {}
+    # (heading, words of the trial, its rows of the log, what was made of it)
+    tried = []
     for heading, seeds, trials, outcome in read_trials(path):
-        for trial in trials:
-            known = rows.pop(str(trial), {})
-            found = [known[seed] for seed in seeds if seed in known]
-            parts.setdefault(heading, []).extend([_row(str(trial), found, outcome)] if found else [])
-    if rows:
-        left = [_row(trial, list(known.values()), "dropped") for trial, known in rows.items()]
-        parts["Blocks that were tried and taken out of the code again"] = left
-    head = "| trial | parameters | n | holdout, last epoch | standard deviation | training | kept or dropped, and why |"
-    lines = [line for heading, rows in parts.items() for line in ("", f"## {heading}", "", head, RULE, *rows)]
-    return "\n".join(["# The search, on the holdout images", "", ABOUT, *lines]) + "\n"
+        for trial in map(str, trials):
+            known = rows.pop(trial, {})
+            tried.append((heading, trial, [known[s] for s in seeds if s in known], outcome))
+    left = "Blocks that were tried and taken out of the code again"
+    tried += [(left, trial, list(known.values()), "dropped") for trial, known in rows.items()]
+    tried = [trial for trial in tried if trial[2]]
+    # A word that few trials have gets no column of its own.
+    counts = Counter(word.partition("=")[0] for _, text, _, _ in tried for word in text.split())
+    words = [name for name in SHORT if counts[name] >= len(tried) / 10]
+    names = [*RESULTS, *(SHORT[word] for word in words), "other words", "kept or dropped, and why"]
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    parts = [ABOUT]
+    for heading in dict.fromkeys(trial[0] for trial in tried):
+        lines = [_row(*trial[1:], words) for trial in tried if trial[0] == heading]
+        parts.append("\n".join([f"## {literal(heading)}\n", head, *lines]))
+    return "\n\n".join(parts) + "\n"
 
 
-RULE = "|---|---|---|---|---|---|---|"
-ABOUT = """Every trial that was made, with the accuracy on 10,000 images held out of the training set, after training on
-the other 50,000, as was `teacher.safetensors`; the test images were not looked at. Words not given have the defaults of
-`Trial` in `mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds from 0 on.
-`mnist-utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page. With n = 1 a
-figure is uncertain by about 0.06 points, more for the smallest models. Trials of one to four epochs with `deskew=1`
-were made before two terms of a sum changed places, so that running them again gives other last digits."""
+RESULTS = (
+    "holdout", "parameters", "n", "standard deviation", "training", "network"
+)  # fmt: skip
+SHORT = {
+    "activation": "activation", "epochs": "epochs", "batch_size": "batch", "optimizer": "optimizer",
+    "learning_rate": "rate", "warmup": "warm-up", "weight_decay": "decay", "augmentation": "distortion",
+    "elastic": "elastic", "averaging": "averaging", "deskew": "straightened", "shear": "slant",
+}  # fmt: skip
+ABOUT = """# The search, on the holdout images
+
+Every trial that was made, with its accuracy at the last epoch on 10,000 images held out of the
+training set, after training on the other 50,000, as was `teacher.safetensors`. The test images
+were not looked at. A word without a value has the default of `Trial` in
+`mnist_utils/bench/search.py`. Seeds from 1000 on are for searching only; the reports use seeds
+from 0 on. With n = 1 a figure is uncertain by about 0.06 points, more for the smallest models.
+Trials of one to four epochs with `deskew=1` were made before two terms of a sum changed places, so
+that running them again gives other last digits.
+Press a column's name to sort by it.
+
+![Parameters against holdout accuracy of every training of the search, in 19 epochs and in fewer](trials.svg)
+
+`python -m mnist_utils search reports/search/trials.txt` runs what `log.jsonl` lacks and writes this page's text;
+`python -m mnist_utils report` then draws the figure."""
 
 
-def _row(trial: str, found: list[dict], outcome: str) -> str:
+def _row(trial: str, found: list[dict], outcome: str, words: list[str]) -> str:
     lasts = [100 * row["accuracies"][-1] for row in found]
     spread = f"{statistics.stdev(lasts):.3f}" if len(lasts) > 1 else ""
     training = f"{100 * statistics.mean(row['train_accuracy'] for row in found):.2f}%"
+    given = dict(word.partition("=")[::2] for word in trial.split())
+    network = given.pop("blocks", "seed")
+    columns = [given.pop(word, "") for word in words]
+    others = " ".join(f"{name}={value}" for name, value in given.items())
     if outcome.startswith("kept") and len(found) < 2:
         outcome += " (on one seed only)"
-    cells = [trial, f"{found[0]['parameters']:,}", str(len(found)), f"{statistics.mean(lasts):.3f}%", spread, training]
-    return f"| {' | '.join([*cells, outcome])} |"
+    results = [
+        f"**{statistics.mean(lasts):.3f}%**",
+        f"{found[0]['parameters']:,}",
+        str(len(found)),
+        spread,
+        training,
+    ]
+    return f"| {' | '.join([*results, *map(literal, [network, *columns, others, outcome])])} |"

@@ -23,8 +23,10 @@ from ..training import check_amp, choose_device, set_seed, train
 from .search import Trial, train_trial
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
-QUICKEST = "blocks=v12_v16_M_v24_v24_M_v32 epochs=2 batch_size=64 optimizer=muon learning_rate=0.05 warmup=0.1 \
+QUICKEST = (
+    "blocks=v12_v16_M_v24_v24_M_v32 epochs=2 batch_size=64 optimizer=muon learning_rate=0.05 warmup=0.1 \
 augmentation=0.2 deskew=1 shear=0"  # as in the notebook quickest
+)
 TARGET = 0.994
 USUAL_EPOCHS = 19  # the most that the assignment allows; the course's recipe needs them all
 STEPS = 300  # of each turn of `threads`
@@ -95,7 +97,11 @@ def threads(settings) -> dict:
     The busy programs are loops that the benchmark starts itself.
     """
     base = Contender(data_dir=settings.data_dir, device="cpu")
-    contenders = {"default": base, "1 thread": replace(base, threads=1), "2 threads": replace(base, threads=2)}
+    contenders = {
+        "default": base,
+        "1 thread": replace(base, threads=1),
+        "2 threads": replace(base, threads=2),
+    }
     situations = {}
     for busy, situation in enumerate(("quiet", "one core busy", "both cores busy")):
         rows = {name: [] for name in contenders}
@@ -172,7 +178,9 @@ def _whole(seed: int) -> tuple[float, float]:
     """Seconds of a whole training of `QUICKEST`, and the accuracy after its last epoch."""
     started = time.perf_counter()
     device = choose_device(_contender.device, _contender.threads)
-    *_, (_, tested) = train_trial(Trial.read(QUICKEST), seed, load_data("mnist", _contender.data_dir), device)
+    *_, (_, tested) = train_trial(
+        Trial.read(QUICKEST), seed, load_data("mnist", _contender.data_dir), device
+    )
     return time.perf_counter() - started, tested.accuracy
 
 
@@ -183,11 +191,18 @@ def usual(contender: Contender):
 
     if contender.threads:
         torch.set_num_threads(contender.threads)
-    device = torch.device("cuda" if contender.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device(
+        "cuda" if contender.device != "cpu" and torch.cuda.is_available() else "cpu"
+    )
     steps = [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
     if contender.augment:
         a = contender.augment
-        steps.insert(0, transforms.RandomAffine(a.degrees, (a.translate,) * 2, (1 - a.scale, 1 + a.scale), a.shear))
+        steps.insert(
+            0,
+            transforms.RandomAffine(
+                a.degrees, (a.translate,) * 2, (1 - a.scale, 1 + a.scale), a.shear
+            ),
+        )
     images = datasets.MNIST(contender.data_dir, train=True, transform=transforms.Compose(steps))
     model = SeedModel().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -217,7 +232,9 @@ def ours(contender: Contender):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
 
     def epoch(count: int) -> None:
-        part = replace(data, train_images=data.train_images[:count], train_labels=data.train_labels[:count])
+        part = replace(
+            data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
+        )
         loader, _ = make_loaders(part, 128, 0, device, contender.augment)
         train(model, device, loader, optimizer, amp=contender.amp, progress=False)
 
@@ -231,7 +248,9 @@ def floor(contender: Contender):
     calls = []
 
     def note(layer, inputs, output):
-        calls.append((layer, inputs[0].detach().requires_grad_(bool(calls)), torch.randn_like(output)))
+        calls.append(
+            (layer, inputs[0].detach().requires_grad_(bool(calls)), torch.randn_like(output))
+        )
 
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d)]
     loader, _ = make_loaders(load_data("mnist", contender.data_dir), 128, 0, device)

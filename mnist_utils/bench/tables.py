@@ -30,7 +30,10 @@ def loop(result: dict) -> str:
         for over, under in RATIOS
         if over in seconds and under in seconds
     }
-    tables = [_spread("ratio in one run", ratios), _spread("seconds an epoch of 60,000 images", seconds)]
+    tables = [
+        _spread("ratio in one run", ratios),
+        _spread("seconds an epoch of 60,000 images", seconds),
+    ]
     return "\n\n".join(tables)
 
 
@@ -38,15 +41,28 @@ def target(result: dict) -> str:
     """Seconds of whole trainings, what they reach, and the usual loop's seconds as a multiple."""
     rows = []
     for cores, found in result["cores"].items():
-        ours, usual = found["seconds"], [result["usual_epochs"] * epoch for epoch in found["usual_epoch_seconds"]]
+        ours, usual = (
+            found["seconds"],
+            [result["usual_epochs"] * epoch for epoch in found["usual_epoch_seconds"]],
+        )
         ratios = [a / b for a, b in zip(usual, ours)]
         passed = sum(accuracy >= result["target"] for accuracy in found["accuracies"])
         spread = f"{statistics.stdev(ours):.1f}" if len(ours) > 1 else ""
         accuracy = f"{statistics.mean(found['accuracies']):.3%}"
         cells = [f"{statistics.mean(ours):.1f}", spread, accuracy, f"{passed} of {len(ours)}"]
-        rows.append([cores, *cells, f"{statistics.mean(usual):.1f}", f"{statistics.mean(ratios):.2f}"])
+        rows.append(
+            [cores, *cells, f"{statistics.mean(usual):.1f}", f"{statistics.mean(ratios):.2f}"]
+        )
     goal = f"at {result['target']:.2%}"
-    head = ["cores", "seconds", "sd", "mean accuracy", goal, f"usual, {result['usual_epochs']} epochs", "usual / ours"]
+    head = [
+        "cores",
+        "seconds",
+        "sd",
+        "mean accuracy",
+        goal,
+        f"usual, {result['usual_epochs']} epochs",
+        "usual / ours",
+    ]
     return aligned(head, rows)
 
 
@@ -67,21 +83,30 @@ def batch(result: dict) -> str:
     workers = result.get("workers", 4)
     ratios = [bare / batch for bare, batch in zip(result["bare"], result["batch"])]
     each = workers * sum(result["batch"]) / result["jobs"]
-    known = {name: statistics.mean(part[name] for part in result["parts"]) for name in result["parts"][0]}
+    known = {
+        name: statistics.mean(part[name] for part in result["parts"]) for name in result["parts"][0]
+    }
     known["start of the workers, saving, page"] = each - sum(known.values())
     known["all of it"] = each
     rows = [[name, f"{seconds:.1f}", f"{seconds / each:.0%}"] for name, seconds in known.items()]
-    rows.append(["the same training, bare", f"{workers * sum(result['bare']) / result['jobs']:.1f}", ""])
+    rows.append(
+        ["the same training, bare", f"{workers * sum(result['bare']) / result['jobs']:.1f}", ""]
+    )
     title = f"{result['jobs']} runs of {result['epochs']} epochs, {workers} at a time"
     throughput = _spread("throughput against bare trainings", {"batch / bare": ratios})
-    return "\n\n".join([title, throughput, aligned(["seconds of one job, mean", "", "share"], rows)])
+    return "\n\n".join(
+        [title, throughput, aligned(["seconds of one job, mean", "", "share"], rows)]
+    )
 
 
 def scheduling(result: dict) -> str:
     """Milliseconds a job."""
     counts = list(result["dask"])
     rows = []
-    for name, label in (("dask", "Dask: submit, schedule, fetch"), ("ours", "plan, look whether done, summary")):
+    for name, label in (
+        ("dask", "Dask: submit, schedule, fetch"),
+        ("ours", "plan, look whether done, summary"),
+    ):
         cells = [f"{1000 * seconds / int(count):.2f}" for count, seconds in result[name].items()]
         rows.append([label, *cells])
     return aligned(["milliseconds a job", *(f"{int(count):,} jobs" for count in counts)], rows)
@@ -96,13 +121,27 @@ def paired(result: dict) -> str:
         differences = [100 * (a - b) for a, b in zip(accuracies, ours)]
         half = t.ppf(0.975, len(ours) - 1) * statistics.stdev(differences) / len(ours) ** 0.5
         change = "" if name == "ours" else f"{statistics.mean(differences):+.3f} ± {half:.3f}"
-        rows.append([name, f"{statistics.mean(accuracies):.3%}", f"{100 * statistics.stdev(accuracies):.3f}", change])
-    return aligned(["variant", "mean holdout accuracy", "sd (points)", "difference from ours (points, 95%)"], rows)
+        rows.append(
+            [
+                name,
+                f"{statistics.mean(accuracies):.3%}",
+                f"{100 * statistics.stdev(accuracies):.3f}",
+                change,
+            ]
+        )
+    return aligned(
+        ["variant", "mean holdout accuracy", "sd (points)", "difference from ours (points, 95%)"],
+        rows,
+    )
 
 
 def _spread(title: str, rows: dict[str, list[float]]) -> str:
     cells = [
-        [name, *(f"{value:.2f}" for value in (statistics.median(row), min(row), max(row))), str(len(row))]
+        [
+            name,
+            *(f"{value:.2f}" for value in (statistics.median(row), min(row), max(row))),
+            str(len(row)),
+        ]
         for name, row in rows.items()
     ]
     return aligned([title, "median", "least", "most", "n"], cells)

@@ -37,9 +37,7 @@ NUMBER = re.compile(r"(\d{1,3}(?:[.,]\d{1,20})?|\.\d{1,20})(?!\.?\d|e-?\d|/)\s{0
 BAR = re.compile(
     r"(?<!\d)(\d{1,3})%(?:\|[^|\n]{0,400}\|)?\s{0,3}(\d{1,9})/(\d{1,9})\s{0,3}\[([^\]\n]{0,400})\]?"
 )
-KERAS_BAR = re.compile(
-    r"(?<!\d)(\d{1,6})/(\d{1,6})\s(?:\[[=>.]{10,60}\]|(?=[━╸╺])[━╸╺ ]{10,60})"
-)
+KERAS_BAR = re.compile(r"(?<!\d)(\d{1,6})/(\d{1,6})\s(?:\[[=>.]{10,60}\]|(?=[━╸╺])[━╸╺ ]{10,60})")
 WIDGET = re.compile(r"(?:Float|Int)Progress\([^)]{0,200}?max=(\d{1,7})")
 # Bytes of the archives of MNIST and Fashion-MNIST, also rounded up to blocks: bars of downloads.
 DOWNLOADS = {28881, 32768, 4542, 8192, 29515, 5148}
@@ -295,7 +293,7 @@ def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] 
 
 
 def _share(number: str, sign: str, line: Line) -> Accuracy | None:
-    """"99.42", "99,42" or "0.9942" as an accuracy; None where it cannot be one."""
+    """ "99.42", "99,42" or "0.9942" as an accuracy; None where it cannot be one."""
     digits = number.replace(",", ".")
     percent, decimals = float(digits), len(digits.partition(".")[2])
     if percent <= 1 and not sign:

@@ -1,6 +1,6 @@
 """One file as a document of cells: a notebook, its HTML, a text or a program's log, or Python.
 
-    document = read_document("a.ipynb", data)
+document = read_document("a.ipynb", data)
 """
 
 import json

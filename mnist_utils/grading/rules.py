@@ -1,7 +1,7 @@
 """Rules as data, and the verdict on an iteration: pass, fail or not shown, each with its evidence.
 
-    rules = load_rules("4")                 # the course's fourth assignment; "5", or a TOML file
-    verdicts = judge(iteration, rules)
+rules = load_rules("4")                 # the course's fourth assignment; "5", or a TOML file
+verdicts = judge(iteration, rules)
 """
 
 import tomllib

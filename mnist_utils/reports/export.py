@@ -2,10 +2,11 @@
 
     export(Path("reports/every_seed/seed-0"), Path("model.onnx"), "onnx")
 
-Both are made by torch.export, which every torch from 2.6 on has; TorchScript is deprecated and not offered. The file
-takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and standard deviation 1, any N, and
-gives logits, float32 (N, 10); a model trained with `deskew` takes images that `augment.straighten` has set upright
-before. It replaces what stood there only if it answers as the model does.
+Both are made by torch.export, which every torch from 2.6 on has; TorchScript is deprecated and not
+offered. The file takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and
+standard deviation 1, any N, and gives logits, float32 (N, 10). A model trained with `deskew` takes
+images that `augment.straighten` has straightened before. The file replaces what stood there only if
+it answers as the model does.
 """
 
 import importlib.util
@@ -29,35 +30,44 @@ EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export(folder: Path, to: Path | None = None, form: str = "onnx") -> tuple[Path, float]:
-    """Write the model of the run in `folder` to `to` (without it: model.onnx or model.pt2 beside its weights).
+    """Write the model of the run in `folder` to `to`, or to model.onnx or model.pt2 beside its weights.
 
-    Returns the path and the largest difference of a logit between the file and the model, over 360 images of digits.
-    Raises RecordError where the folder holds no run with weights, ExportError where the packages of the extra
-    `[export]` are missing or the difference exceeds `TOLERANCE`; then nothing is written.
+    Returns the path and the largest difference of a logit between file and model, over 360 images of
+    digits. Raises RecordError where the folder holds no run with weights, ExportError where packages
+    of the extra `[export]` are missing or the difference exceeds `TOLERANCE`; nothing is written then.
     """
-    if form == "onnx" and (missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]):
-        raise ExportError(f"ONNX needs {', '.join(missing)}: pip install -e .[export] (--format torch does without)")
+    missing = [name for name in EXTRA if form == "onnx" and importlib.util.find_spec(name) is None]
+    if missing:
+        names = ", ".join(missing)
+        raise ExportError(
+            f"ONNX needs {names}: pip install -e .[export] (--format torch does without)"
+        )
     _, model = load_run(folder)
     images = normalize(load_digits("to compare with").validation_images).unsqueeze(1)
     to = to or folder / f"model{SUFFIXES[form]}"
+    write = _write_onnx if form == "onnx" else _write_program
     with atomic_write(to) as part, torch.no_grad():
-        answer = _write_onnx(model, part) if form == "onnx" else _write_program(model, part)
+        answer = write(model, part)
         difference = float((answer(images) - model(images)).abs().max())
         if not difference <= TOLERANCE:
-            raise ExportError(f"the exported model differs from torch by {difference:.1e} in a logit; nothing written")
+            differs = f"the exported model differs from torch by {difference:.1e} in a logit"
+            raise ExportError(f"{differs}; nothing written")
     return to, difference
 
 
 def load_run(folder: Path) -> tuple[RunRecord, nn.Module]:
-    """The record in `folder` and its model in evaluation mode with the weights beside it. Raises RecordError."""
+    """The record in `folder` and its model in evaluation mode. Raises RecordError."""
     record, path = RunRecord.load(folder), folder / "model.safetensors"
     try:
         model = build_model(record.model.get("name"))
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise RecordError(f"{path}: no weights; run the notebook again, or take a run that kept them") from None
+        raise RecordError(
+            f"{path}: no weights; run the notebook again, or take a run that kept them"
+        ) from None
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise RecordError(f"{path}: not the weights of this run ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0]
+        raise RecordError(f"{path}: not the weights of this run ({reason})") from error
     return record, model.eval()
 
 
@@ -75,12 +85,12 @@ def _write_program(model: nn.Module, path: Path):
 def _write_onnx(model: nn.Module, path: Path):
     import onnxruntime
 
+    names = dict(input_names=["images"], output_names=["logits"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        torch.onnx.export(
-            trace(model), f=path, input_names=["images"], output_names=["logits"], dynamo=True, external_data=False,
-            verbose=False,
-        )  # fmt: skip
+        # The exporter warns about itself.
+        warnings.simplefilter("ignore")
+        program, how = trace(model), dict(dynamo=True, external_data=False, verbose=False)
+        torch.onnx.export(program, f=path, **names, **how)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def answer(images: Tensor) -> Tensor:

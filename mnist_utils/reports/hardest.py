@@ -1,11 +1,13 @@
 """The test digits that are misread most, over all runs that kept which they misread.
 
     runs = read([Path("reports/every_seed/seed-0")])     # what each run misread
-    page(runs), picture(images, runs)                    # the table, and the digits themselves
+    page(runs, "every_seed, seeds 0"), picture(images, runs)
 
-A run keeps them in `misread.csv`: image (its place among the 10,000 test images), label, guess, confidence.
+A run keeps them in `misread.csv`: image (its place among the 10,000 test images), label, guess,
+confidence.
 """
 
+import base64
 import csv
 import statistics
 from collections import Counter
@@ -16,30 +18,21 @@ from matplotlib.figure import Figure
 
 from ..errors import RecordError
 from ..plots import DPI, TARGET
+from ..templating import fill
 
 MOST = 24  # digits that are shown
-# Test images whose label fewer than three of five raters held, and how many did: mturk/mnist_mturk.json of
-# cleanlab/label-errors, published with Northcutt, Athalye, Mueller (2021), "Pervasive Label Errors in Test Sets
-# Destabilize Machine Learning Benchmarks". Only images that the authors' method had flagged were rated.
-HELD = {
-    947: 0, 1621: 2, 1901: 2, 2130: 2, 2462: 0, 2597: 0, 2654: 0, 3520: 2, 3558: 1, 5937: 1, 6651: 0, 6783: 2,
-    8527: 2, 9679: 2, 9729: 2,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A misread test image: `image` from 0 to 9,999, `confidence` the probability of the guess."""
-
-    image: int
-    label: int
-    guess: int
-    confidence: float
+# Test images whose label fewer than three of five raters held, and how many did:
+# mturk/mnist_mturk.json of cleanlab/label-errors, published with Northcutt, Athalye, Mueller (2021),
+# "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks". Only images that the
+# authors' method had flagged were rated.
+HELD = {947: 0, 1621: 2, 1901: 2, 2130: 2, 2462: 0, 2597: 0, 2654: 0, 3520: 2, 3558: 1, 5937: 1}
+HELD |= {6651: 0, 6783: 2, 8527: 2, 9679: 2, 9729: 2}
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A test image with all its mistakes: `guess` is the most frequent, `confidence` the mean of all guesses."""
+    """A misread test image, from 0 to 9,999: `guess` is the most frequent of `count` runs' guesses,
+    `confidence` the mean probability that they gave to theirs."""
 
     image: int
     label: int
@@ -52,100 +45,97 @@ class Digit:
         return f"{HELD[self.image]} of 5" if self.image in HELD else ""
 
 
-def read(folders: list[Path]) -> list[list[Mistake]]:
-    """What each of these run folders misread; those without a `misread.csv` are left out. Raises RecordError."""
+def read(folders: list[Path]) -> list[list[Digit]]:
+    """What these runs misread; those that did not keep it are left out. Raises RecordError."""
     runs = []
-    for path in (folder / "misread.csv" for folder in folders):
-        if path.exists():
-            try:
-                with path.open(encoding="utf-8", newline="") as rows:
-                    runs.append([_mistake(row) for row in csv.DictReader(rows)])
-            except (KeyError, TypeError, ValueError) as error:
-                raise RecordError(f"{path}: not a list of misread images ({error})") from error
+    for path in (f / "misread.csv" for f in folders if (f / "misread.csv").exists()):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                runs.append([_digit(row) for row in csv.DictReader(file)])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"{path}: not a list of misread images ({error})") from error
     return runs
 
 
-def _mistake(row: dict) -> Mistake:
-    return Mistake(int(row["image"]), int(row["label"]), int(row["guess"]), float(row["confidence"]))
+def _digit(row: dict) -> Digit:
+    image, label, guess = (int(row[name]) for name in ("image", "label", "guess"))
+    return Digit(image, label, guess, 1, float(row["confidence"]))
 
 
-def rank(runs: list[list[Mistake]]) -> list[Digit]:
+def rank(runs: list[list[Digit]]) -> list[Digit]:
     """Every image that any run misread, the most often misread first, then the more confidently."""
-    found: dict[int, list[Mistake]] = {}
+    found: dict[int, list[Digit]] = {}
     for mistake in (mistake for run in runs for mistake in run):
         found.setdefault(mistake.image, []).append(mistake)
-    digits = [
-        Digit(
-            image, mistakes[0].label, Counter(m.guess for m in mistakes).most_common(1)[0][0], len(mistakes),
-            statistics.mean(m.confidence for m in mistakes),
-        )
-        for image, mistakes in found.items()
-    ]  # fmt: skip
+    digits = []
+    for image, same in found.items():
+        guess = Counter(mistake.guess for mistake in same).most_common(1)[0][0]
+        confidence = statistics.mean(mistake.confidence for mistake in same)
+        digits.append(Digit(image, same[0].label, guess, len(same), confidence))
     return sorted(digits, key=lambda digit: (-digit.count, -digit.confidence, digit.image))
 
 
-def page(runs: list[list[Mistake]], shown: int = MOST) -> str:
-    """The page as Markdown."""
-    digits, n = rank(runs), len(runs)
-    rows = [
-        f"| {d.image} | {d.label} | {d.guess} | {d.count} of {n} | {d.confidence:.0%} | {d.label_held} |"
-        for d in digits[:shown]
-    ]
-    parts = [
-        "# The digits misread most",
-        _summary(runs, digits),
-        f"![{describe(runs, shown)}](digits.png)",
-        "| test image | label | most often read as | misread by | mean confidence | raters who held the label |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(rows),
-        "Test images are counted from 0. The last column is not ours: Northcutt, Athalye and Mueller (2021, *Pervasive "
-        "Label Errors in Test Sets Destabilize Machine Learning Benchmarks*) showed each test image that their method "
-        f"flagged to five people; of {len(HELD)} fewer than three held the label that MNIST gives. Nothing is left out "
-        "of any accuracy for it, here or elsewhere in these reports.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(runs: list[list[Mistake]], digits: list[Digit]) -> str:
-    n, every = len(runs), sum(digit.count == len(runs) for digit in digits)
-    doubted = [sum(mistake.image in HELD for mistake in run) for run in runs]
-    return (
-        f"Over {n} runs, {len(digits)} of the 10,000 test images were misread at least once and {every} by every run. "
-        f"A run misreads {statistics.mean(map(len, runs)):.1f} on average, and {statistics.mean(doubted):.1f} of these "
-        f"carry a label that most raters doubt (with a question mark in the picture)."
+def page(runs: list[list[Digit]], counted: str) -> str:
+    """The page as Markdown; `counted` names the runs."""
+    digits = rank(runs)
+    return fill(
+        "hardest.md.j2",
+        counted=counted,
+        n=len(runs),
+        digits=digits,
+        every=sum(digit.count == len(runs) for digit in digits),
+        mean=statistics.mean(map(len, runs)),
+        doubted=statistics.mean(sum(digit.image in HELD for digit in run) for run in runs),
+        alt=describe(runs),
+        shown=MOST,
+        held=len(HELD),
     )
 
 
-def describe(runs: list[list[Mistake]], shown: int = MOST) -> str:
+def describe(runs: list[list[Digit]]) -> str:
     """The alternative text of `picture`."""
-    digits, n = rank(runs)[:shown], len(runs)
-    listed = "; ".join(
-        f"image {d.image}, a {d.label} read as {d.guess} by {d.count} of {n}"
-        + (f", label held by {d.label_held} raters" if d.label_held else "")
-        for d in digits
-    )
-    return f"The {len(digits)} test digits misread most over {n} runs: {listed}."
+    texts = []
+    for d in rank(runs)[:MOST]:
+        text = f"image {d.image}, a {d.label} read as {d.guess} by {d.count} of {len(runs)}"
+        texts.append(f"{text}, label held by {d.label_held} raters" if d.label_held else text)
+    listed = "; ".join(texts)
+    return f"The {len(texts)} test digits misread most over {len(runs)} runs: {listed}."
 
 
-def picture(images, runs: list[list[Mistake]], shown: int = MOST, columns: int = 8) -> Figure:
+def picture(images, runs: list[list[Digit]], columns: int = 6) -> Figure:
     """The digits misread most, from test `images`, uint8 (10000, 28, 28): label, guess, how many runs."""
-    digits = rank(runs)[:shown]
+    digits = rank(runs)[:MOST]
     rows = max(1, -(-len(digits) // columns))
-    figure = Figure(figsize=(columns * 0.95, rows * 1.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.95, rows * 1.45), dpi=DPI, layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
     for axes, digit in zip(figure.axes, digits):
         axes.imshow(images[digit.image], cmap="gray_r", vmin=0, vmax=255)
-        label, color = (f"{digit.label}?", TARGET) if digit.image in HELD else (digit.label, "black")
-        axes.set_title(f"{label} read {digit.guess}\n{digit.count} of {len(runs)}", fontsize=9, color=color)
-    figure.alt_text = describe(runs, shown)
+        label, color = (f"{digit.label}?", TARGET) if digit.label_held else (digit.label, "black")
+        title = f"{label} read {digit.guess}\n{digit.count} of {len(runs)}"
+        axes.set_title(title, fontsize=9, color=color)
+    figure.alt_text = describe(runs)
     return figure
 
 
-def cached_images(data_dir: str | Path):
-    """MNIST's test images, uint8 (10000, 28, 28), where the cache in `data_dir` has them, else None; no download."""
+def cached_test_set(data_dir: str | Path):
+    """MNIST's test images, uint8 (10000, 28, 28), and labels, where `data_dir` has them, else None."""
     from torchvision.datasets import MNIST
 
     try:
-        return MNIST(data_dir, train=False).data
+        found = MNIST(data_dir, train=False)
+        return found.data, found.targets
     except RuntimeError:
         return None
+
+
+def to_try(images, labels, runs: list[list[Digit]]) -> list[dict]:
+    """Test images for the pad: the ten misread most, then the first of each digit, as dictionaries of
+    `image` (its place among the 10,000), `label` and `pixels` (base64 of 784 bytes)."""
+    labels = [int(label) for label in labels]
+    firsts = [labels.index(digit) for digit in range(10) if digit in labels]
+    tries = []
+    for image in dict.fromkeys([digit.image for digit in rank(runs)[:10]] + firsts):
+        pixels = base64.b64encode(bytes(images[image].flatten().tolist())).decode()
+        tries.append({"image": image, "label": labels[image], "pixels": pixels})
+    return tries

@@ -1,72 +1,148 @@
-"""Notebooks and pages as HTML that needs no network: one look, light and dark, wide and narrow, on screen and paper.
+"""Notebooks and pages as HTML that needs no network: one look, light and dark, wide and narrow.
 
     render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
-    render_page(Path("reports/README.md"))                              # index.html beside it
+    render_page(Path("reports/README.md"), Path("reports"))             # index.html beside it
 
 Nothing is executed here. A verdict is read off the run.json beside the notebook.
 """
 
+import base64
 import json
+import mimetypes
+import os
+import re
 import shlex
 from pathlib import Path
+from urllib.parse import unquote
 
-from .. import assignment
+from ..assignment import ASSIGNMENT, judge, overall
 from ..errors import RecordError, UsageError
 from ..parameters import read_parameters
 from ..records import RunRecord, write_text
-from ..templating import STYLE, TEMPLATES, fill
+from ..templating import STYLE, TEMPLATES, fill, policy
+from .results import order
+
+# The pages that belong to no notebook, in the order in which a reader meets them.
+OTHERS = {
+    "pad.html": "Draw a digit",
+    "hardest/index.html": "Hardest digits",
+    "search/index.html": "Search",
+    "bench/index.html": "Speed",
+    "faults/index.html": "Faults",
+}
 
 
-def render(notebook: Path) -> Path:
+def render(notebook: Path, root: Path | None = None) -> Path:
     """Write the executed `notebook` as HTML beside it and return that path.
 
-    Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it says, rule by rule,
-    the command that repeats the run, and a list of contents. Equal input gives equal bytes.
+    Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it
+    says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
+    folder of reports whose other pages the header leads to. Pictures are taken from beside the
+    notebook, or from beside its source, which papermill noted. Equal input gives equal bytes.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": {"no-report"}}})
+    remove = {"enabled": True, "remove_cell_tags": {"no-report"}}
     exporter = HTMLExporter(
-        config=config, template_name="report", extra_template_basedirs=[str(TEMPLATES)], embed_images=True
+        config=Config({"TagRemovePreprocessor": remove}),
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        embed_images=True,
     )
+    path = notebook.with_suffix(".html")
     page = _soup(exporter.from_filename(str(notebook))[0])
     headings = [(heading["id"], heading.get_text()) for heading in page("h2")]
     front = _soup(fill("front.html.j2", headings=headings, **_facts(notebook)))
     page.h1.insert_after(front) if page.h1 else page.main.insert(0, front)
-    return _write(_finish(page, notebook.parent), notebook.with_suffix(".html"))
+    noted = json.loads(notebook.read_text("utf-8"))["metadata"].get("papermill", {})
+    source = Path(str(noted.get("input_path", notebook)))
+    _finish(page, root, [notebook.parent, source.parent])
+    page.body.insert(0, _soup(header(path, root)))
+    csp = {"http-equiv": "Content-Security-Policy", "content": policy()}
+    page.head.meta.insert_after(page.new_tag("meta", attrs=csp))
+    write_text(path, str(page))
+    return path
 
 
-def render_page(markdown: Path) -> Path:
-    """Write a README.md of the reports as index.html beside it and return that path."""
+def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ...] = ()) -> Path:
+    """Write a README.md of the reports in `root` as index.html beside it and return that path.
+
+    `scripts` are names of templates that the page runs.
+    """
     from nbconvert.filters import markdown2html
 
-    body = markdown2html(markdown.read_text(encoding="utf-8"))
-    heading = _soup(body).h1
-    title = heading.get_text() if heading else markdown.parent.name
-    page = _soup(fill("page.html.j2", title=title, body=body, style=STYLE.read_text(encoding="utf-8")))
-    return _write(_finish(page, markdown.parent), markdown.with_name("index.html"))
+    path = markdown.with_name("index.html")
+    body = _soup(markdown2html(markdown.read_text("utf-8")))
+    _finish(body, root, [markdown.parent])
+    title = body.h1.get_text() if body.h1 else markdown.parent.name
+    write_text(path, whole_page(path, root, title, str(body), scripts))
+    return path
+
+
+def whole_page(path: Path, root: Path | None, title: str, body: str, scripts=()) -> str:
+    """The page that will lie at `path`: header, HTML `body`, and the scripts of these names."""
+    code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
+    facts = dict(title=title, header=header(path, root), body=body, scripts=code)
+    return fill("page.html.j2", policy=policy(*code), style=STYLE.read_text("utf-8"), **facts)
+
+
+def header(path: Path, root: Path | None) -> str:
+    """What stands on top of the page at `path`: the project and its assignment, where the reader is,
+    the pages before and after, and all others of the reports in `root`, where there are any."""
+    places = {} if root is None else _places(root, path)
+    here = path.name if root is None else path.relative_to(root).as_posix()
+    return fill(
+        "header.html.j2",
+        rules=ASSIGNMENT,
+        places=[(p, name, os.path.relpath(root / p, path.parent)) for p, name in places.items()],
+        here=here,
+        # The page of one run has the neighbours of its notebook's page.
+        own=here if here in places else f"{here.partition('/')[0]}/index.html",
+        title=path.parent.name if here.endswith("index.html") else path.stem,
+        run=path.parent.name if path.parent.name.startswith("seed-") else "",
+        others=OTHERS,
+    )
+
+
+def _places(root: Path, path: Path) -> dict[str, str]:
+    """The pages of the reports in their order, index first: place inside `root` and name of each.
+
+    The page that will lie at `path` is one of them, whether it is there yet or not.
+    """
+    runs = {run.parent.parent for run in root.glob("*/seed-*/run.json")}
+    names = sorted((f.name for f in runs if (f / "README.md").exists()), key=order)
+    places = {"index.html": "Home"} | {f"{name}/index.html": name for name in names}
+    for place, name in OTHERS.items():
+        source = root / place.replace("index.html", "README.md")
+        if source.exists() or root / place == path:
+            places[place] = name
+    return places
 
 
 def refresh(executed: Path, source: Path) -> bool:
-    """Give an executed notebook the words that `source` has now, where their code is the same, and render it again.
+    """Give an executed notebook the words that `source` has now, where their code is the same.
 
-    A result over many seeds is known only after the runs it tells of; code and outputs stay as they were executed.
-    Returns whether anything changed.
+    A result over many seeds is known only after the runs it tells of; code and outputs stay as they
+    were executed. Returns whether anything changed; then the notebook wants to be rendered again.
     """
     if not (executed.exists() and source.exists()):
         return False
-    done, now = (json.loads(path.read_text(encoding="utf-8")) for path in (executed, source))
-    cells = [cell for cell in done["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
-    code = [["".join(c["source"]) for c in part if c["cell_type"] == "code"] for part in (cells, now["cells"])]
-    pairs = list(zip(cells, now["cells"]))
-    if code[0] != code[1] or len(cells) != len(now["cells"]) or all(a["source"] == b["source"] for a, b in pairs):
+    done, now = (json.loads(path.read_text("utf-8")) for path in (executed, source))
+    old = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    cells = list(zip(old, now["cells"]))
+    code = [
+        ["".join(c["source"]) for c in part if c["cell_type"] == "code"]
+        for part in (old, now["cells"])
+    ]
+    if len(old) != len(now["cells"]) or code[0] != code[1]:
         return False
-    for old, new in pairs:
-        old["source"] = new["source"]
-    _write(json.dumps(done, indent=1, ensure_ascii=False) + "\n", executed)
-    render(executed)
-    return True
+    changed = [(before, after) for before, after in cells if before["source"] != after["source"]]
+    for before, after in changed:
+        before["source"] = after["source"]
+    if changed:
+        write_text(executed, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+    return bool(changed)
 
 
 def _facts(notebook: Path) -> dict:
@@ -77,46 +153,69 @@ def _facts(notebook: Path) -> dict:
         return {"record": None}
     beside = {"record": "run.json", "metrics": "metrics.csv", "executed notebook": notebook.name}
     beside |= {"weights": "model.safetensors", "all seeds": "../README.md"}
+    verdicts = judge(record)
     return {
         "record": record,
-        "verdicts": assignment.judge(record),
-        "overall": assignment.overall(assignment.judge(record)),
+        "verdicts": verdicts,
+        "overall": overall(verdicts),
         "command": command(record, notebook),
         "links": {name: file for name, file in beside.items() if (notebook.parent / file).exists()},
     }
 
 
 def command(record: RunRecord, notebook: Path) -> str:
-    """What repeats the run: every parameter that is not the notebook's default, and what `auto` stood for then."""
+    """What repeats the run: each parameter that is not its default, and what `auto` stood for."""
     try:
-        defaults = {name: parameter.default for name, parameter in read_parameters(notebook).items()}
+        defaults = {name: p.default for name, p in read_parameters(notebook).items()}
     except UsageError:
         defaults = {}
     resolved = {"dataset": record.dataset.get("name"), "threads": record.device.get("threads")}
-    used = record.parameters | {name: value for name, value in resolved.items() if value is not None}
-    given = {name: value for name, value in used.items() if name in defaults and value != defaults[name]}
+    used = record.parameters | {name: v for name, v in resolved.items() if v is not None}
     words = ["python", "-m", "mnist_utils", "run", notebook.stem, "--seed", str(record.seed)]
-    return shlex.join(words + [word for name, value in given.items() for word in ("-p", name, str(value))])
+    for name, value in used.items():
+        if name in defaults and value != defaults[name]:
+            words += ["-p", name, str(value)]
+    return shlex.join(words)
 
 
-def _finish(page, folder: Path) -> str:
-    """The parsed page as text, its links alive and what is wider than a screen scrolled by itself, by keyboard too."""
+def _finish(page, root: Path | None, folders: list[Path]) -> None:
+    """Change the parsed page: links alive, pictures at hand, wide tables scrolled by themselves."""
     for link in page("a", href=True):
-        link["href"] = _target(link["href"], folder)
+        link["href"] = _target(link["href"], folders[0], root)
         if not link["href"]:
             link.unwrap()
+    for picture in page("img", src=True):
+        picture["src"] = _picture(picture["src"], folders)
+        if not picture["src"]:
+            picture.replace_with(picture.get("alt", ""))
     for table in page("table"):
         table.wrap(page.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
     for wide in page("pre"):
         wide["tabindex"] = "0"
-    return str(page)
 
 
-def _target(href: str, folder: Path) -> str:
-    """Where a link leads from a page in `folder`: Markdown pages have HTML beside them; "" where there is nothing.
+def _picture(src: str, folders: list[Path]) -> str:
+    """Where a picture is for a page in the first folder; "" where none of the folders has it."""
+    if src.startswith("data:") or "://" in src:
+        return src if src.startswith("data:") else ""
+    for folder in folders:
+        file = folder / unquote(src)
+        kind = mimetypes.guess_type(file.name)[0] or ""
+        if kind.startswith("image/") and file.is_file():
+            data = base64.b64encode(file.read_bytes()).decode()
+            return src if folder == folders[0] else f"data:{kind};base64,{data}"
+    return ""
 
-    Sources name each other as files beside them; under reports/ the other notebook is a folder two levels up.
+
+def _target(href: str, folder: Path, root: Path | None) -> str:
+    """Where a link leads from a page in `folder`; "" where there is nothing.
+
+    Markdown pages have HTML beside them, and what they call by the site's address lies in `root`.
+    Sources name each other as files beside them; under reports/ that is a folder two levels up.
     """
+    served = re.fullmatch(r"https://[\w-]+\.github\.io/[^/]+/(.+)", href)
+    if root and served and (root / served[1]).exists():
+        return os.path.relpath(root / served[1], folder)
     if "://" in href or href.startswith(("#", "data:")):
         return href
     path, _, place = href.partition("#")
@@ -124,7 +223,9 @@ def _target(href: str, folder: Path) -> str:
         path = f"../../{Path(path).stem}/README.md"
     if not (folder / path).exists():
         return ""
-    return path.removesuffix("README.md") + "index.html" * path.endswith("README.md") + (place and f"#{place}")
+    if path.endswith("README.md"):
+        path = path.removesuffix("README.md") + "index.html"
+    return path + (place and f"#{place}")
 
 
 def _soup(text: str):
@@ -135,8 +236,3 @@ def _soup(text: str):
     for anchor in page("a", class_="anchor-link"):
         anchor.decompose()
     return page
-
-
-def _write(text: str, path: Path) -> Path:
-    write_text(path, text)
-    return path

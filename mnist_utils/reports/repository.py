@@ -1,9 +1,9 @@
-"""The repository's owner and name, which `pyproject.toml` holds and links repeat; one command changes them all.
+"""The repository's owner and name, which `pyproject.toml` holds and links repeat.
 
     python -m mnist_utils repository ada/mnist        # in a clone, after a fork or a rename
 
-The badges, the notebooks' bootstrap cells and what was executed or rendered from them name the repository too. Git is
-not asked and nothing is pushed: look at `git diff`, then commit.
+The badges, the notebooks' bootstrap cells and what was executed or rendered from them name the
+repository too. Git is not asked and nothing is pushed: look at `git diff`, then commit.
 """
 
 import re
@@ -14,38 +14,55 @@ from ..errors import UsageError
 from ..records import atomic_write
 
 PROJECT = "pyproject.toml"
-NAMING = ("README.md", "notebooks/*.ipynb", "reports/**/*.md", "reports/**/*.ipynb", "reports/**/*.html")
+NAMING = ("*.md", "notebooks/*.ipynb", "reports/**/*.md", "reports/**/*.ipynb", "reports/**/*.html")
 FORM = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[\w.-]{1,100}"  # what GitHub allows
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+NOBODY = "your-name"  # the owner until somebody's account stands there
+UNKNOWN = f"{NOBODY}/mnist-utils"
 
 
-def current(root: Path = Path()) -> str:
-    """`owner/name` as the project in `root` has it. Raises UsageError where there is no such project."""
+def current(root: Path = Path(), default: str = "") -> str:
+    """`owner/name` as the project in `root` has it, else the default. Raises UsageError without one."""
     try:
-        url = tomllib.loads((root / PROJECT).read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+        project = tomllib.loads((root / PROJECT).read_text(encoding="utf-8"))["project"]
+        return project["urls"]["Repository"].removeprefix("https://github.com/")
     except (OSError, ValueError, KeyError):
-        raise UsageError(f"no {PROJECT} with a Repository in this folder; run this in a clone") from None
-    return url.removeprefix("https://github.com/")
+        if default:
+            return default
+        raise UsageError(f"no {PROJECT} with a Repository here; run this in a clone") from None
+
+
+def site(repository: str) -> str:
+    """The address at which GitHub Pages serves the folder reports/ of `owner/name`."""
+    owner, name = repository.split("/")
+    return f"https://{owner}.github.io/{name}/"
+
+
+def colab(repository: str, notebook: str) -> str:
+    """The address that opens a notebook of `owner/name` in Colab."""
+    place = f"{repository}/blob/main/notebooks/{notebook}.ipynb"
+    return f"https://colab.research.google.com/github/{place}"
 
 
 def rename(new: str, root: Path = Path()) -> list[Path]:
     """Put `new`, as owner/name, in the place of the present one under `root`; the files changed.
 
-    Each file is replaced whole, `pyproject.toml` last: after an interruption the same call goes on. Raises UsageError.
+    Each file is replaced whole, `pyproject.toml` last: after an interruption the same call goes on.
+    Links are changed byte by byte, so a file need not be UTF-8. Raises UsageError.
     """
     if not re.fullmatch(FORM, new, re.ASCII) or new.endswith(("/.", "/..", ".git")):
         raise UsageError(f"the repository must be given as owner/name, got {new!r}")
-    link = re.compile(rf"(github\.com/|google\.com/github/){re.escape(current(root))}(?!\.?[\w-])")
-    return [path for path in [*_files(root), root / PROJECT] if _replace(path, link, rf"\g<1>{new}")]
-
-
-def _files(root: Path) -> list[Path]:
-    return sorted({path for pattern in NAMING for path in root.glob(pattern)})
-
-
-def _replace(path: Path, link: re.Pattern, new: str) -> bool:
-    before = path.read_bytes()
-    after = link.sub(new, before.decode()).encode()
-    if after != before:
-        with atomic_write(path) as part:
-            part.write_bytes(after)
-    return after != before
+    old, changed = current(root), []
+    link = re.compile(
+        rf"((?:github\.com|google\.com/github)/){re.escape(old)}(?!\.?[\w-])".encode()
+    )
+    naming = {path for pattern in NAMING for path in root.glob(pattern) if path.is_file()}
+    for path in [*sorted(naming), root / PROJECT]:
+        before = path.read_bytes()
+        after = link.sub(rb"\g<1>" + new.encode(), before)
+        after = after.replace(site(old).encode(), site(new).encode())
+        if after != before:
+            with atomic_write(path) as part:
+                part.write_bytes(after)
+            changed.append(path)
+    return changed

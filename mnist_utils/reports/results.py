@@ -4,26 +4,46 @@ for result in collect(Path("reports")):
     result.name, result.last        # the accuracy at the last epoch, in percent, seed by seed
 """
 
+import json
+import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..assignment import ASSIGNMENT
+from ..assignment import ASSIGNMENT, PASS, judge
 from ..errors import RecordError
 from ..records import RunRecord
+
+ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Result:
-    """All completed runs of one notebook on MNIST's test images, by seed."""
+    """All completed runs of one notebook on MNIST's test images, by seed.
+
+    `words` is what the notebook says of itself: title, target and result, as far as it does.
+    """
 
     name: str
     records: dict[int, RunRecord]
+    words: dict[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> RunRecord:
         return self.records[min(self.records)]
+
+    @property
+    def title(self) -> str:
+        return self.words.get("title") or self.name
+
+    @property
+    def parameters(self) -> int:
+        return self.first.model["parameters"]
+
+    @property
+    def epochs(self) -> int:
+        return len(self.first.epochs)
 
     @property
     def last(self) -> list[float]:
@@ -35,32 +55,71 @@ class Result:
         """The accuracy at the best epoch, in percent, seed by seed: shown, never the result."""
         return [100 * record.best.validation_accuracy for record in self.records.values()]
 
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.last)
+
     def reaching(self, accuracies: list[float]) -> int:
         """How many of the accuracies, in percent, are at or above the assignment's target."""
         return sum(round(a, 6) >= 100 * ASSIGNMENT.target for a in accuracies)
 
+    def rules(self) -> list[tuple[str, int, str]]:
+        """Each rule of the assignment, how many seeds pass it, and the evidence over all of them."""
+        rows = []
+        for said in zip(*(judge(record) for record in self.records.values())):
+            evidence = {verdict.evidence for verdict in said}
+            over_all = f"mean {self.mean:.3f}%, {min(self.last):.2f}% to {max(self.last):.2f}%"
+            passed = sum(verdict.outcome == PASS for verdict in said)
+            rows.append((said[0].rule, passed, over_all if len(evidence) > 1 else evidence.pop()))
+        return rows
 
-def collect(root: Path) -> list[Result]:
-    """The results under `root`, a folder a notebook and in it one a seed, in the order of their names.
+    def missed(self) -> str:
+        """Which limits of the notebook's own target, as its words give them, the runs miss."""
+        target, missed = self.words.get("Target", ""), []
+        for limit, unit in re.findall(r"\bat most ([\d,]+) (parameters|epochs)", target):
+            if getattr(self, unit) > int(limit.replace(",", "")):
+                missed.append(f"at most {limit} {unit}")
+        for least in re.findall(r"\bmean of at least (\d+\.\d+)%", target):
+            if self.mean < float(least):
+                missed.append(f"a mean of at least {least}%")
+        return " and ".join(missed)
 
-    Raises RecordError where a record is damaged, or where the seeds of a notebook were not run alike.
+
+def collect(root: Path, left_out: list[str] | None = None) -> list[Result]:
+    """The results under `root`, a folder a notebook and in it one a seed; numbered notebooks last.
+
+    A record that cannot be read, or that is not its folder's, is left out; `left_out` is told why.
+    Raises RecordError where the seeds of a notebook were not run alike.
     """
     found: dict[str, dict[int, RunRecord]] = {}
-    for path in root.glob("*/seed-*/run.json"):
-        record = RunRecord.load(path.parent)
+    for path in sorted(root.glob("*/seed-*/run.json")):
+        # A copy such as seed-0.previous is no run that counts.
+        if not re.fullmatch(r"seed-\d+", path.parent.name):
+            continue
+        try:
+            record = _read(path.parent)
+        except RecordError as error:
+            if left_out is not None:
+                left_out.append(str(error))
+            continue
         if record.status == "completed" and _on_test_images(record):
             found.setdefault(path.parent.parent.name, {})[record.seed] = record
-    results = [Result(name, dict(sorted(records.items()))) for name, records in sorted(found.items())]
-    for result in results:
-        if len({_recipe(record) for record in result.records.values()}) > 1:
-            raise RecordError(f"{root / result.name}: the seeds were run with different parameters or models")
+    results = []
+    for name in sorted(found, key=order):
+        records = dict(sorted(found[name].items()))
+        if len({_recipe(record) for record in records.values()}) > 1:
+            raise RecordError(
+                f"{root / name}: the seeds were run with different parameters or models"
+            )
+        results.append(
+            Result(name, records, _words(root / name / f"seed-{min(records)}/{name}.ipynb"))
+        )
     return results
 
 
-def best_with_weights(root: Path, results: Iterable[Result]) -> Result | None:
-    """The result with the highest mean among those whose first seed's weights were kept."""
-    kept = [result for result in results if (run_folders(root, [result])[0] / "model.safetensors").exists()]
-    return max(kept, key=lambda result: statistics.mean(result.last), default=None)
+def order(name: str) -> tuple[bool, str]:
+    """Sorts the notebooks that have a goal of their own before the numbered steps."""
+    return name[:1].isdigit(), name
 
 
 def run_folders(root: Path, results: Iterable[Result]) -> list[Path]:
@@ -68,9 +127,76 @@ def run_folders(root: Path, results: Iterable[Result]) -> list[Path]:
     return [root / result.name / f"seed-{seed}" for result in results for seed in result.records]
 
 
+def with_weights(root: Path, results: Iterable[Result]) -> list[Result]:
+    """The results whose first seed's weights were kept, the highest mean first."""
+    kept = [r for r in results if (run_folders(root, [r])[0] / "model.safetensors").exists()]
+    return sorted(kept, key=lambda result: -result.mean)
+
+
+def paired(result: Result, other: Result) -> list[float]:
+    """By how many points at the last epoch `result` is better than `other`, for each seed of both."""
+    mine, theirs = (dict(zip(r.records, r.last)) for r in (result, other))
+    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+
+
+def spread(values: list[float]) -> float:
+    """The standard deviation over seeds; 0 for a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def interval(values: list[float], form: str = ".3f") -> str:
+    """Student's t, 95%; nothing can be said of a single value."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return "one seed"
+    mean = statistics.mean(values)
+    half = t.ppf(0.975, len(values) - 1) * spread(values) / len(values) ** 0.5
+    return f"{mean - half:{form}} to {mean + half:{form}}"
+
+
+def wilson(count: int, n: int) -> str:
+    """Wilson's 95% interval of a share."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, n).proportion_ci(method="wilson")
+    return f"Wilson 95%: {low:.0%} to {high:.0%}"
+
+
+def _read(folder: Path) -> RunRecord:
+    """The record in `folder`, once everything that pages say of it can be said."""
+    path = folder / "run.json"
+    try:
+        record = RunRecord.load(folder)
+        judge(record)
+        f"{_recipe(record)} {record.device.get('name')} {record.versions.get('torch')}"
+        for row in record.epochs:
+            if not 0 <= row.validation_correct <= row.validation_total or row.train_accuracy > 1:
+                raise ValueError(f"{row.validation_correct} of {row.validation_total} images right")
+    except ODD as error:
+        raise RecordError(f"{path}: damaged record ({error})") from error
+    if record.status == "completed" and (folder.name != f"seed-{record.seed}" or not record.epochs):
+        raise RecordError(f"{path}: no completed run of this folder's seed")
+    return record
+
+
 def _on_test_images(record: RunRecord) -> bool:
     return record.dataset.get("name") == "mnist" and record.dataset.get("split") == "assignment"
 
 
 def _recipe(record: RunRecord) -> str:
-    return f"{sorted(record.parameters.items())} {record.model['name']} {record.model['parameters']}"
+    model = record.model
+    return f"{sorted(record.parameters.items())} {model['name']} {model['parameters']:d}"
+
+
+def _words(path: Path) -> dict[str, str]:
+    """The title of the notebook at `path`, and its paragraphs Target and Result."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+        title = str(notebook["metadata"].get("title", ""))
+    except (OSError, *ODD):
+        return {}
+    said = re.findall(r"^\*\*(Target|Result)\.\*\* (.*?)(?:\n\n|\Z)", text, re.M | re.S)
+    return {"title": title, **dict(said)}
