@@ -87,9 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
     from .errors import DataError, ExportError, RecordError, UsageError
 
     # A batch system's stop and a closed terminal end a run as Ctrl-C does: with a record.
+    # What `nohup` ignores stays ignored.
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     # A terminal or log that cannot show a character shows a question mark; no run ends for it.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

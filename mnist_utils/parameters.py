@@ -17,7 +17,7 @@ from pathlib import Path
 from .errors import UsageError
 
 NOTEBOOKS = Path("notebooks")
-SUBMISSION = "01_seed_model"
+SUBMISSION = "quickest"
 RESERVED = {"out_dir": "--out"}  # set by the runner itself
 # Ranges that hold in every notebook; a form may name its own with `min:` and `max:`.
 LEAST = {"epochs": 1, "batch_size": 1, "seed": 0, "threads": 0}

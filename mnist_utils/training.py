@@ -161,7 +161,8 @@ def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
     """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU.
 
     `threads` is how many threads the CPU gets; with 0 one thread trains, with help from the others
-    where it changes no number, see threads.py. Freed memory is kept for the next step (see `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
+    where that changes no number, see threads.py. Freed memory is kept for the next step (see
+    `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
     for `threads` below 0.
     """
     if threads < 0:

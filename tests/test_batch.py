@@ -318,10 +318,11 @@ def test_the_same_seed_gives_the_same_metrics(digits_run, tmp_path):
     words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", tmp_path]
     assert command(*words).returncode == 0
     first, second = (RunRecord.load(f) for f in (folder, tmp_path / "01_seed_model/seed-0"))
-    untimed = lambda record: [
-        (r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs
+    rows = [
+        [(r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs]
+        for record in (first, second)
     ]
-    assert untimed(first) == untimed(second)
+    assert rows[0] == rows[1]
     weights = [
         (f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "01_seed_model/seed-0")
     ]

@@ -15,6 +15,7 @@ import io
 import json
 import re
 from fractions import Fraction
+from pathlib import Path
 
 from ..assignment import FAIL, PASS
 from ..errors import UsageError

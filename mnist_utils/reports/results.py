@@ -200,3 +200,20 @@ def _words(path: Path) -> dict[str, str]:
         return {}
     said = re.findall(r"^\*\*(Target|Result)\.\*\* (.*?)(?:\n\n|\Z)", text, re.M | re.S)
     return {"title": title, **dict(said)}
+
+
+def overview(root: Path, notebooks: list[Path]) -> list[str]:
+    """A line for each notebook, for a terminal: its name, and what its recorded runs reach."""
+    results = {result.name: result for result in collect(root)}
+    lines = []
+    for path in notebooks:
+        said = "no recorded runs"
+        if path.stem in results:
+            result = results[path.stem]
+            runs = result.records.values()
+            seconds = statistics.mean(sum(e.train_seconds for e in run.epochs) for run in runs)
+            said = (
+                f"{result.mean:.2f}% on average over {len(runs)} seeds, {seconds:.0f} s of training"
+            )
+        lines.append(f"{path.stem:<20} {said}")
+    return lines
