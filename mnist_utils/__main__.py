@@ -213,11 +213,14 @@ def list_notebooks(notebook, reports):
     from .reports.results import overview
 
     if notebook is None:
-        lines = overview(reports, parameters.all_notebooks())
-    else:
-        lines = parameters.read_parameters(parameters.find_notebook(notebook)).values()
-    for line in lines:
-        click.echo(line)
+        for line in overview(reports, parameters.all_notebooks()):
+            click.echo(line)
+        return
+    for one in parameters.read_parameters(parameters.find_notebook(notebook)).values():
+        choices = ""
+        if one.choices:
+            choices = f"; one of {', '.join(map(str, one.choices))}"
+        click.echo(f"{one.name:<20} {one.type:<6} {one.default!r:<14} {one.meaning}{choices}")
 
 
 @cli.command(cls=Command)

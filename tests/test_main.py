@@ -51,7 +51,7 @@ def test_a_parameter_is_two_words_or_one_and_may_be_negative(words, pair):
         (("run", "--seeds", "1", "--seed", "2"), "--seeds"),
         (("bench", "--show", "nothing.json"), "nothing.json"),
         (("bench", "lop"), "loop"),
-        (("export", "no/such/folder"), "no/such/folder"),
+        (("export", "no/such/folder", "--format", "torch"), "no/such/folder"),
         (("list", "every_sed"), "every_seed"),
     ],
 )
