@@ -41,7 +41,12 @@ def test_a_line_a_student_says_which_rule_failed_and_by_how_much(tmp_path, capsy
     assert main(["grade", str(folder), "--each", "--csv", str(tmp_path / "g.csv")]) == 1
     found = rows((tmp_path / "g.csv").read_text())
     assert [row["submission"] for row in found] == ["ann.ipynb", "bob.ipynb", "cid.ipynb", "dee"]
-    assert [row["missed"] for row in found] == ["", "accuracy 0.09 points too low", "3 epochs too many", ""]
+    assert [row["missed"] for row in found] == [
+        "",
+        "accuracy 0.09 points too low",
+        "3 epochs too many",
+        "",
+    ]
     said = capsys.readouterr().out
     assert "3 epochs too many" in said and said.count("\n") == 7
 
@@ -49,7 +54,9 @@ def test_a_line_a_student_says_which_rule_failed_and_by_how_much(tmp_path, capsy
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_roster_names_students_and_who_handed_in_nothing(tmp_path, separator):
     folder = handed_in(tmp_path, ann_miller=(9930, 9941), s_1234_x=(9900, 9901), other=(9930, 9942))
-    text = "Name,ID,Path\nBo Li,1234,\nMiller Ann,7,ann_miller.ipynb\nEve,99,eve.ipynb\n".replace(",", separator)
+    text = "Name,ID,Path\nBo Li,1234,\nMiller Ann,7,ann_miller.ipynb\nEve,99,eve.ipynb\n".replace(
+        ",", separator
+    )
     (tmp_path / "roster.csv").write_text(text)
     grades = grade([folder], each=True, roster=tmp_path / "roster.csv")
     assert [(one.student, one.id, one.outcome) for one in grades] == [
@@ -64,7 +71,9 @@ def test_a_roster_names_students_and_who_handed_in_nothing(tmp_path, separator):
 def test_a_roster_without_a_heading_has_names_and_paths(tmp_path):
     folder = handed_in(tmp_path, a=(9930, 9941))
     (tmp_path / "roster.csv").write_text("Ann,a.ipynb\n")
-    assert [one.student for one in grade([folder], each=True, roster=tmp_path / "roster.csv")] == ["Ann"]
+    assert [one.student for one in grade([folder], each=True, roster=tmp_path / "roster.csv")] == [
+        "Ann"
+    ]
     (tmp_path / "empty.csv").write_text("")
     for name in ("empty.csv", "none.csv"):
         with pytest.raises(UsageError):
@@ -86,7 +95,9 @@ def test_imports_for_canvas_and_moodle(tmp_path):
     folder = tmp_path / "handed-in"
     folder.mkdir()
     for name in ("doejane_4711_99_hw4.ipynb", "Max Roe_815_assignsubmission_file_.ipynb"):
-        (folder / name).write_bytes(made.submission((9942, 9931) if "Max" in name else (9930, 9941)))
+        (folder / name).write_bytes(
+            made.submission((9942, 9931) if "Max" in name else (9930, 9941))
+        )
     canvas, moodle = tmp_path / "canvas.csv", tmp_path / "moodle.csv"
     words = ["--points", "accuracy=4,epochs=1", "--canvas", str(canvas), "--moodle", str(moodle)]
     main(["grade", str(folder), "--each", *words])
@@ -95,7 +106,10 @@ def test_imports_for_canvas_and_moodle(tmp_path):
     assert table[1][0].strip() == "Points Possible" and table[1][5] == "5"
     assert [(row[1], row[5]) for row in table[2:]] == [("815", "1"), ("4711", "5")]
     found = rows(moodle.read_text())
-    assert [(row["Identifier"], row["Grade"]) for row in found] == [("Participant 815", "1"), ("Participant 4711", "5")]
+    assert [(row["Identifier"], row["Grade"]) for row in found] == [
+        ("Participant 815", "1"),
+        ("Participant 4711", "5"),
+    ]
     assert found[0]["Feedback comments"] == "accuracy 0.09 points too low"
 
 
@@ -110,7 +124,9 @@ def test_only_some_files_of_a_repository_with_many_sessions(tmp_path):
 
 
 def test_submissions_with_the_same_log_are_named(tmp_path, capsys):
-    folder = handed_in(tmp_path, ann=(9901, 9930, 9941), bob=(9901, 9930, 9941), cid=(9901, 9930, 9942))
+    folder = handed_in(
+        tmp_path, ann=(9901, 9930, 9941), bob=(9901, 9930, 9941), cid=(9901, 9930, 9942)
+    )
     grades = grade([folder], each=True)
     assert [one.alike for one in grades] == [["bob.ipynb"], ["ann.ipynb"], []]
     assert "the same log, accuracy by accuracy" in output.to_html(grades, FOURTH).lower()
@@ -125,14 +141,18 @@ def test_what_a_readme_claims_stands_on_a_line_of_its_own(tmp_path):
     grades = grade([folder])
     line = "said: 99.61% (README.md, line 3); the log shows 99.42% at best"
     assert rows(output.to_csv(grades, FOURTH))[0]["said"] == line
-    assert f"  {line}" in output.evidence(grades[0]).splitlines() and line in output.to_html(grades, FOURTH)
+    assert f"  {line}" in output.evidence(grades[0]).splitlines() and line in output.to_html(
+        grades, FOURTH
+    )
     assert not any("99.61" in flag for flag in grades[0].best.iteration.flags)
 
 
 # What spreadsheets, terminals and folders could do
 
 
-@pytest.mark.parametrize("text", ["=1+1", " =1", "a;=cmd()", "a; +1", "x,@SUM(1)", "-2", "＝1", "a|=1", "a;\n=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", " =1", "a;=cmd()", "a; +1", "x,@SUM(1)", "-2", "＝1", "a|=1", "a;\n=1"]
+)
 def test_no_cell_begins_a_formula_wherever_a_spreadsheet_cuts_it(text):
     (line,) = output.csv_text([[text, "b"]]).splitlines()
     for separator in ",;\t|":
@@ -159,7 +179,16 @@ def test_nothing_in_the_folder_where_it_is_started_is_executed(tmp_path, safe):
     if safe:
         (tmp_path / "mnist_utils").mkdir()
         (tmp_path / "mnist_utils" / "__main__.py").write_text("open('executed-main', 'w')\n")
-    words = [sys.executable, *["-P"] * safe, "-m", "mnist_utils", "grade", "a.ipynb", "--html", "g.html"]
+    words = [
+        sys.executable,
+        *["-P"] * safe,
+        "-m",
+        "mnist_utils",
+        "grade",
+        "a.ipynb",
+        "--html",
+        "g.html",
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert said.returncode == 0 and (tmp_path / "g.html").exists(), said.stderr
@@ -214,13 +243,23 @@ def test_work_grows_no_faster_than_the_text(tmp_path, monkeypatch, name):
 def test_more_lines_than_any_log_has_are_cut_off_and_said(tmp_path):
     (tmp_path / "a.log").write_text("epoch: 1\ntest acc 99.1\n" + "loss 0.1\n" * 60_000)
     (found,) = grade([tmp_path / "a.log"])
-    assert any("only the first 40,000 lines of a.log were read" in flag for flag in found.best.iteration.flags)
+    assert any(
+        "only the first 40,000 lines of a.log were read" in flag
+        for flag in found.best.iteration.flags
+    )
 
 
 def test_json_says_everything(tmp_path):
-    (tmp_path / "a.ipynb").write_bytes(notebook(code(made.NET), code(made.LOOP, course_log([9930, 9941]))))
+    (tmp_path / "a.ipynb").write_bytes(
+        notebook(code(made.NET), code(made.LOOP, course_log([9930, 9941])))
+    )
     said = json.loads(output.to_json(grade([tmp_path / "a.ipynb"]), FOURTH))["submissions"][0]
     iteration = said["iterations"][said["best"]]
     assert iteration["accuracies"][1]["correct"] == 9941 and iteration["epochs"] == 2
-    assert [verdict["key"] for verdict in iteration["verdicts"]] == ["accuracy", "parameters", "epochs", "fully_connected"]
+    assert [verdict["key"] for verdict in iteration["verdicts"]] == [
+        "accuracy",
+        "parameters",
+        "epochs",
+        "fully_connected",
+    ]
     assert course.total(grade([tmp_path / "a.ipynb"])[0], {"accuracy": 4}) == "4"

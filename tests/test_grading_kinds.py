@@ -1,11 +1,13 @@
 """Kinds of logs that real notebooks, READMEs and programs have, each in forms that differ from one another."""
 
+# ruff: noqa: E501 -- the lines of logs are as their programs print them
+
 import pytest
 import submissions as made
 from submissions import code, course_log, keras_log, notebook, torchsummary
 
 from mnist_utils.assignment import FAIL, PASS
-from mnist_utils.grading import NOT_SHOWN, grade
+from mnist_utils.grading import NOT_SHOWN, grade, load_rules
 
 TABLE = code(made.SUMMARY, torchsummary())
 NET = code(made.NET)
@@ -29,7 +31,14 @@ def read(tmp_path, data, name="a.ipynb"):
     if not training:
         return found.outcome, len(found.judged), None, last, None, None
     best = training.best and round(training.best.percent, 2)
-    return found.outcome, len(found.judged), training.epochs or None, last, best, training.best_epoch or None
+    return (
+        found.outcome,
+        len(found.judged),
+        training.epochs or None,
+        last,
+        best,
+        training.best_epoch or None,
+    )
 
 
 def counts(*right):
@@ -42,7 +51,9 @@ PER_EPOCH = "Epoch {n}/{of}: {train} {acc}: 98.1%, {test} {acc}: {value:.2f}%\n"
 
 def lines(form, values, of=None, **words):
     of = of or len(values)
-    return "".join(form.format(n=n, of=of, value=value, **words) for n, value in enumerate(values, 1))
+    return "".join(
+        form.format(n=n, of=of, value=value, **words) for n, value in enumerate(values, 1)
+    )
 
 
 VALUES = [98.8, 99.1, 99.3, 99.41, 99.45]
@@ -52,14 +63,35 @@ VALUES = [98.8, 99.1, 99.3, 99.41, 99.45]
 
 
 AFTER = {
-    "the best checkpoint": ("model.load_state_dict(torch.load('best.pt'))\ntest(model)", "Accuracy: 9960/10000 (99.60%)"),
-    "a function of another name": ("check_accuracy(test_loader, model)", "Got 9960 / 10000 with accuracy 99.60"),
+    "the best checkpoint": (
+        "model.load_state_dict(torch.load('best.pt'))\ntest(model)",
+        "Accuracy: 9960/10000 (99.60%)",
+    ),
+    "a function of another name": (
+        "check_accuracy(test_loader, model)",
+        "Got 9960 / 10000 with accuracy 99.60",
+    ),
     "a summary of both": ("print(results)", "Train accuracy: 99.8%\nTest accuracy: 99.60%"),
-    "two models tested": ("evaluate(a)\nevaluate(b)", "Test Accuracy: 99.60%\nTest Accuracy: 99.55%"),
-    "test-time augmentation with a bar": ("tta(model)", "100%|██████████| 79/79 [00:03<00:00]\nTest Accuracy: 99.60%"),
-    "Keras evaluates": ("model.evaluate(x, y)", "313/313 [==============================] - 1s 2ms/step - loss: 0.02 - accuracy: 0.9960"),
-    "Keras 3 evaluates": ("model.evaluate(x, y)", "313/313 ━━━━━━━━━━━━━━━━━━━━ 1s 2ms/step - accuracy: 0.9960 - loss: 0.02"),
-    "Lightning tests": ("trainer.test(model)", "┃ Test metric ┃ DataLoader 0 ┃\n│ test_acc │ 0.9960 │"),
+    "two models tested": (
+        "evaluate(a)\nevaluate(b)",
+        "Test Accuracy: 99.60%\nTest Accuracy: 99.55%",
+    ),
+    "test-time augmentation with a bar": (
+        "tta(model)",
+        "100%|██████████| 79/79 [00:03<00:00]\nTest Accuracy: 99.60%",
+    ),
+    "Keras evaluates": (
+        "model.evaluate(x, y)",
+        "313/313 [==============================] - 1s 2ms/step - loss: 0.02 - accuracy: 0.9960",
+    ),
+    "Keras 3 evaluates": (
+        "model.evaluate(x, y)",
+        "313/313 ━━━━━━━━━━━━━━━━━━━━ 1s 2ms/step - accuracy: 0.9960 - loss: 0.02",
+    ),
+    "Lightning tests": (
+        "trainer.test(model)",
+        "┃ Test metric ┃ DataLoader 0 ┃\n│ test_acc │ 0.9960 │",
+    ),
 }
 
 
@@ -96,38 +128,47 @@ def test_a_test_in_the_same_cell_after_the_last_epoch_is_none(tmp_path):
 @pytest.mark.parametrize("same_cell", [True, False])
 def test_a_list_of_the_epochs_that_were_logged_is_no_other_training(tmp_path, again, same_cell):
     log = counts(9930, 9935, 9941)
-    cells = [code(LOOP, log + "\nHistory\n" + again)] if same_cell else [code(LOOP, log), code("history", again)]
+    cells = (
+        [code(LOOP, log + "\nHistory\n" + again)]
+        if same_cell
+        else [code(LOOP, log), code("history", again)]
+    )
     assert read(tmp_path, notebook(NET, TABLE, *cells)) == (PASS, 1, 3, 99.41, 99.41, 3)
 
 
 # Epochs begun and not finished, chosen, elided
 
 
-def test_an_epoch_that_was_stopped_is_not_counted(tmp_path):
-    stopped = {
-        "a bar on its way": "EPOCH: 4\n" + made.bar(4, 200),
-        "nothing but a heading": "EPOCH: 4\n",
-        "Keras": "",
-    }
-    for rest in stopped.values():
-        log = counts(9930, 9935, 9941) + rest
-        error = made.error("KeyboardInterrupt", "")
-        assert read(tmp_path, notebook(NET, TABLE, code(LOOP, log, error)))[2:4] == (3, 99.41)
+@pytest.mark.parametrize("rest", ["EPOCH: 4\n" + made.bar(4, 200), "EPOCH: 4\n"])
+def test_an_epoch_that_was_stopped_is_not_counted(tmp_path, rest):
+    log = counts(9930, 9935, 9941) + rest
+    error = made.error("KeyboardInterrupt", "")
+    assert read(tmp_path, notebook(NET, TABLE, code(LOOP, log, error)))[2:4] == (3, 99.41)
+
+
+def test_a_log_whose_first_heading_is_missing_begins_at_the_first_epoch(tmp_path):
+    log = keras_log([0.99, 0.9935, 0.9942], total="469/469").partition("\n")[2]
+    assert read(tmp_path, notebook(TABLE, code("model.fit(x)", log)))[:4] == (PASS, 1, 3, 99.42)
 
 
 def test_keras_that_was_stopped(tmp_path):
     log = keras_log([0.99, 0.9942], total="469/469").replace("/2", "/20")
     log += "Epoch 3/20\n 12/469 [..............................] - ETA: 9s - loss: 0.01 - acc: 0.99"
-    outcome, trainings, epochs, last, *_ = read(tmp_path, notebook(TABLE, code("model.fit(x)", log)))
+    outcome, trainings, epochs, last, *_ = read(
+        tmp_path, notebook(TABLE, code("model.fit(x)", log))
+    )
     assert (outcome, epochs, last) == (NOT_SHOWN, 2, 99.42)
 
 
 @pytest.mark.parametrize(
-    "numbers, epochs", [([1, 5, 10, 15, 19], 19), ([5, 10, 15, 20], 20), ([0, 5, 10, 15], 16), ([1, 2, 3, 25], 25)]
+    "numbers, epochs",
+    [([1, 5, 10, 15, 19], 19), ([5, 10, 15, 20], 20), ([0, 5, 10, 15], 16), ([1, 2, 3, 25], 25)],
 )
 def test_epochs_that_were_chosen_say_how_far_the_training_went(tmp_path, numbers, epochs):
     log = "".join(f"Epoch {n}: test accuracy 99.{40 + i}%\n" for i, n in enumerate(numbers))
-    table = "| Epoch | Test accuracy |\n|---|---|\n" + "".join(f"| {n} | 99.{40 + i}% |\n" for i, n in enumerate(numbers))
+    table = "| Epoch | Test accuracy |\n|---|---|\n" + "".join(
+        f"| {n} | 99.{40 + i}% |\n" for i, n in enumerate(numbers)
+    )
     for data, name in ((notebook(TABLE, code(LOOP, log)), "a.ipynb"), (f"# A\n\n{table}", "a.md")):
         assert read(tmp_path, data, name)[2] == epochs
     assert read(tmp_path, f"# A\n\n{table}", "a.md")[0] == (FAIL if epochs >= 20 else NOT_SHOWN)
@@ -136,13 +177,15 @@ def test_epochs_that_were_chosen_say_how_far_the_training_went(tmp_path, numbers
 # Keras called an epoch at a time, with other headings around
 
 
-@pytest.mark.parametrize("heading", ["Training epoch number: {}\n", "epoch {} of 3\n", "Época {}\n", ""])
+@pytest.mark.parametrize(
+    "heading", ["Training epoch number: {}\n", "epoch {} of 3\n", "Época {}\n", ""]
+)
 def test_fit_called_for_each_epoch_is_one_training(tmp_path, heading):
     log = ""
     for n in (1, 2, 3):
         log += heading.format(n) + keras_log([0.99 + n / 1000], total="469/469")
     data = notebook(TABLE, code("for e in range(3):\n    model.fit(x, y, epochs=1)", log))
-    assert read(tmp_path, data)[:4] == (NOT_SHOWN if heading.startswith("epoch") and 0 else PASS if 0 else FAIL, 1, 3, 99.3)
+    assert read(tmp_path, data)[:4] == (FAIL, 1, 3, 99.3)
 
 
 # Words of other languages and libraries
@@ -173,23 +216,40 @@ def test_words_of_many_languages(tmp_path, words):
 
 @pytest.mark.parametrize(
     "name",
-    ["val_sparse_categorical_accuracy", "val_CategoricalAccuracy", "valAcc", "val_acc", "testAccuracy", "test_acc_epoch"],
+    [
+        "val_sparse_categorical_accuracy",
+        "val_CategoricalAccuracy",
+        "valAcc",
+        "val_acc",
+        "testAccuracy",
+    ],
 )
 def test_names_that_libraries_and_code_have(tmp_path, name):
-    if name.endswith("_epoch"):
-        name = "test_acc"
-    log = lines("Epoch {n}/{of}\nloss: 0.1 {name}={share:.4f}\n".replace("{share", "{value").replace("{name}", name), [v / 100 for v in VALUES])
+    log = lines("Epoch {n}/{of}\nloss: 0.1 " + name + "={value:.4f}\n", [v / 100 for v in VALUES])
     assert read(tmp_path, notebook(TABLE, code("run()", log)))[:4] == (PASS, 1, 5, 99.45)
 
 
-@pytest.mark.parametrize("heading", ["Epoche {n} von 5", "Época: {n}/5", "Époque {n}", "エポック {n}", "Эпоха {n}", "Epoch #{n}", "ep {n}"])
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Epoche {n} von 5",
+        "Época: {n}/5",
+        "Époque {n}",
+        "エポック {n}",
+        "Эпоха {n}",
+        "Epoch #{n}",
+        "ep {n}",
+    ],
+)
 def test_words_for_epochs(tmp_path, heading):
     log = lines(heading + "\nTest accuracy: {value:.2f}%\n", VALUES)
     assert read(tmp_path, notebook(TABLE, code("run()", log)))[:4] == (PASS, 1, 5, 99.45)
 
 
 def test_decimal_commas(tmp_path):
-    log = lines("Epoche {n}: Testgenauigkeit x, Test Genauigkeit: {value:.2f}%\n", VALUES).replace("99.", "99,")
+    log = lines("Epoche {n}: Testgenauigkeit x, Test Genauigkeit: {value:.2f}%\n", VALUES).replace(
+        "99.", "99,"
+    )
     assert read(tmp_path, notebook(TABLE, code("run()", log)))[3] == 99.45
 
 
@@ -198,8 +258,6 @@ def test_a_person_can_add_words(tmp_path):
     rules.write_text('[words]\naccuracy = ["Trefferquote"]\ntest = ["Prüfung"]\n', encoding="utf-8")
     log = lines("Epoch {n}: Prüfung Trefferquote {value:.2f}%\n", VALUES)
     (tmp_path / "a.ipynb").write_bytes(notebook(TABLE, code("run()", log)))
-    from mnist_utils.grading import load_rules
-
     assert grade([tmp_path / "a.ipynb"])[0].outcome == NOT_SHOWN
     assert grade([tmp_path / "a.ipynb"], load_rules(str(rules)))[0].outcome == PASS
 
@@ -220,7 +278,9 @@ SAID = {
 
 @pytest.mark.parametrize("name", SAID)
 def test_what_a_readme_says_shows_no_epochs(tmp_path, name):
-    outcome, _, epochs, last, *_ = read(tmp_path, f"# MNIST\n\nTotal params: 9,000\n\n{SAID[name]}", "README.md")
+    outcome, _, epochs, last, *_ = read(
+        tmp_path, f"# MNIST\n\nTotal params: 9,000\n\n{SAID[name]}", "README.md"
+    )
     assert (outcome, epochs, last) == (NOT_SHOWN, None, None)
 
 
@@ -229,7 +289,9 @@ def test_what_a_readme_says_does_not_hide_the_notebook(tmp_path, name):
     folder = tmp_path / "student"
     folder.mkdir()
     (folder / "README.md").write_text(f"# MNIST\n\nTotal params: 9,000\n\n{SAID[name]}")
-    (folder / "train.ipynb").write_bytes(notebook(NET, TABLE, code(LOOP, course_log([9930] * 24 + [9941]))))
+    (folder / "train.ipynb").write_bytes(
+        notebook(NET, TABLE, code(LOOP, course_log([9930] * 24 + [9941])))
+    )
     (found,) = grade([folder])
     assert found.outcome == FAIL and found.best.iteration.training.epochs == 25
     assert found.best.iteration.document == "train.ipynb"
@@ -249,7 +311,11 @@ def test_counts_printed_at_each_model_belong_to_its_training(tmp_path):
     cells, trainings = [], []
     for name, params, right in (("A", 30_000, 9960), ("B", 12_000, 9930), ("C", 7_000, 9920)):
         net = made.NET.replace("class Net", f"class {name}")
-        cells.append(code(f"{net}\nm = {name}()\nprint(sum(p.numel() for p in m.parameters()))", f"{params}\n"))
+        cells.append(
+            code(
+                f"{net}\nm = {name}()\nprint(sum(p.numel() for p in m.parameters()))", f"{params}\n"
+            )
+        )
         trainings.append(code(f"model = {name}().to(device)\nfit(model)", counts(9900, right)))
     found = result(tmp_path, notebook(*cells, *trainings))
     assert [str(j.iteration.parameters) for j in found.judged] == ["30,000", "12,000", "7,000"]
@@ -294,13 +360,27 @@ def test_the_test_images_count_where_both_are_tested(tmp_path):
     ],
 )
 def test_downloads_are_no_epochs(tmp_path, said):
-    data = notebook(NET, TABLE, code("datasets.MNIST('.', download=True)", said), code(LOOP, counts(9930, 9941)))
+    data = notebook(
+        NET, TABLE, code("datasets.MNIST('.', download=True)", said), code(LOOP, counts(9930, 9941))
+    )
     assert read(tmp_path, data)[:4] == (PASS, 1, 2, 99.41)
-    assert read(tmp_path, notebook(NET, TABLE, code("d = datasets.MNIST('.', download=True)", said)))[2] is None
+    assert (
+        read(tmp_path, notebook(NET, TABLE, code("d = datasets.MNIST('.', download=True)", said)))[
+            2
+        ]
+        is None
+    )
 
 
 @pytest.mark.parametrize(
-    "lead", ["2025-01-01 07:12:01 - INFO - ", "[2025-01-01 07:12:01,123][INFO] ", "INFO:root:", "07:12:01 | ", ""]
+    "lead",
+    [
+        "2025-01-01 07:12:01 - INFO - ",
+        "[2025-01-01 07:12:01,123][INFO] ",
+        "INFO:root:",
+        "07:12:01 | ",
+        "",
+    ],
 )
 def test_logs_of_programs_count_as_printed(tmp_path, lead):
     text = f"{lead}Total trainable parameters: 9,412\n"
