@@ -24,6 +24,9 @@ class Affine:
     RandomAffine(degrees, (translate, translate), (1 - scale, 1 + scale), shear), but for shifts of parts of a pixel.
     `elastic` is the standard deviation of a smooth random displacement, fraction of half the side (Simard, Steinkraus
     and Platt, "Best Practices for Convolutional Neural Networks", 2003). Images must be square.
+
+    With `deskew` each image is straightened first, as by `straighten`, but in the same resampling: a second one would
+    blur it again.
     """
 
     degrees: float = 0.0
@@ -31,6 +34,7 @@ class Affine:
     scale: float = 0.0
     shear: float = 0.0
     elastic: float = 0.0
+    deskew: bool = False
 
     def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
         count, side = len(images), images.shape[-1]
@@ -39,6 +43,8 @@ class Affine:
         grid = affine_grid(side, angle, self.translate * draws[1:3].T, 1 + self.scale * draws[4], shear)
         if self.elastic:
             grid = grid + self.elastic * _smooth_noise(count, side, images.device, generator)
+        if self.deskew:
+            grid = _slanted(grid, images)
         return F.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
 
 
@@ -79,6 +85,46 @@ class Erase:
         return images.masked_fill(hidden.unsqueeze(1), 0.0)
 
 
+def straighten(images: Tensor) -> Tensor:
+    """The images upright, their ink in the middle, in the same shape and type: (..., S, S), uint8 or float32 in 0..255.
+
+    The slant is how many columns the ink moves to the side for each row further down, by least squares: a quotient of
+    second moments of the pixels. Each row is moved back by as much, and the centre of the ink into the middle, in one
+    bilinear resampling. LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition",
+    1998, deslanted MNIST so. No label is looked at. An empty image stays empty.
+    """
+    side = images.shape[-1]
+    pixels = images.reshape(-1, 1, side, side).float()
+    line = _pixel_centres(side, images.device)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(len(pixels), 2, side, side)
+    grid = _slanted(grid, pixels).permute(0, 2, 3, 1)
+    straight = F.grid_sample(pixels, grid, align_corners=False).reshape(images.shape)
+    if images.dtype == torch.uint8:
+        straight = straight.round()
+    return straight.to(images.dtype)
+
+
+def _slanted(grid: Tensor, images: Tensor) -> Tensor:
+    """For places in the straightened images, the places in `images` that they come from.
+
+    `grid` is float32 (B, 2, H, W), x and y in -1..1; `images` float32 (B, 1, S, S).
+    """
+    line = _pixel_centres(images.shape[-1], images.device)
+    images = images.squeeze(1)
+    rows, columns = images.sum(dim=2), images.sum(dim=1)  # the ink of each row and of each column, (B, S)
+    ink = rows.sum(dim=1).clamp(min=1e-6)  # an empty image has its centre in the middle
+    x, y = columns @ line / ink, rows @ line / ink  # the centre of the ink, (B,) each
+    across, down = images @ line - x[:, None] * rows, line - y[:, None]  # from the centre, (B, S) each
+    spread = (rows * down * down).sum(dim=1)
+    slant = (across * down).sum(dim=1) / spread.clamp(min=1e-6)  # 0 where all the ink is in one row
+    x, y, slant = (numbers[:, None, None] for numbers in (x, y, slant))
+    return torch.stack([x + grid[:, 0] + slant * grid[:, 1], y + grid[:, 1]], dim=1)
+
+
+def _pixel_centres(side: int, device: torch.device) -> Tensor:
+    return (2 * torch.arange(side, device=device) + 1) / side - 1
+
+
 def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
     """Where each pixel of the result comes from: float32 (B, 2, side, side), x and y in -1..1.
 
@@ -89,7 +135,7 @@ def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: T
     cos, sin, slant = angle.cos(), angle.sin(), shear.tan()
     columns = torch.stack([cos - sin * slant, -sin, sin + cos * slant, cos])  # of x: to x, y; of y: to x, y
     from_x, from_y = (columns / scale).view(2, 2, -1).mT[..., None]  # (B, 2, 1) each
-    line = (2 * torch.arange(side, device=angle.device) + 1) / side - 1  # pixel centres
+    line = _pixel_centres(side, angle.device)
     shift = 2 * shift
     across = from_x * (line - shift[:, :1])[:, None]  # (B, 2, side)
     down = from_y * (line - shift[:, 1:])[:, None]

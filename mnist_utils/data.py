@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .augment import Affine, straighten
 from .errors import DataError
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, pixels in 0..1
@@ -181,17 +182,30 @@ class TensorLoader:
 
 
 def make_loaders(
-    data: Data, batch_size: int, seed: int, device: torch.device | str = "cpu", augment: Callable | None = None
+    data: Data,
+    batch_size: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    augment: Callable | None = None,
+    deskew: bool = False,
 ) -> tuple[TensorLoader, TensorLoader]:
     """The training loader, shuffled and augmented anew each pass from `seed`, and the validation loader, in order.
 
-    The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the training images.
+    With `deskew` both serve straightened images (see `augment.straighten`); `augment` must then be an `Affine` or None.
+    The images are moved to `device` once. Raises ValueError for a batch size below 1 or above the training images, and
+    for `deskew` with another augmentation.
     """
     if not 1 <= batch_size <= len(data.train_labels):
         raise ValueError(f"batch_size must be from 1 to {len(data.train_labels):,} (the images), got {batch_size}")
+    validation_images = data.validation_images.to(device)
+    if deskew:
+        if not isinstance(augment, Affine | None):
+            raise ValueError(f"deskew goes with an Affine augmentation or none, got {augment!r}")
+        augment = replace(augment or Affine(), deskew=True)
+        validation_images = straighten(validation_images)
     generator = torch.Generator(device).manual_seed(seed)
     train = TensorLoader(data.train_images.to(device), data.train_labels.to(device), batch_size, generator, augment)
-    validation = TensorLoader(data.validation_images.to(device), data.validation_labels.to(device), batch_size)
+    validation = TensorLoader(validation_images, data.validation_labels.to(device), batch_size)
     return train, validation
 
 

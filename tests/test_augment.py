@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine
 
-from mnist_utils.augment import Affine, Erase, Shift, affine_grid
+from mnist_utils.augment import Affine, Erase, Shift, affine_grid, straighten
 from mnist_utils.data import load_digits
 
 
@@ -97,3 +97,81 @@ def test_elastic_displacement_is_smooth_and_of_the_asked_size():
     moved = (Affine(elastic=0.05)(ramp, seeded()) - ramp)[:, 0, 8:-8, 8:-8] * 28 / 27
     assert moved.std() == pytest.approx(0.05, rel=0.1)
     assert (moved[:, :, 1:] - moved[:, :, :-1]).std() < 0.4 * moved.std()
+
+
+def bar(left=12, top=5, dtype=torch.uint8):
+    image = torch.zeros(28, 28, dtype=dtype)
+    image[top : top + 18, left : left + 4] = 200
+    return image
+
+
+def sheared(images, slant):
+    """The images, float32 (B, 1, 28, 28), each row moved right by `slant` pixels for each row further up."""
+    same = lambda value: torch.full((len(images),), value)  # noqa: E731
+    grid = affine_grid(28, same(0.0), torch.zeros(len(images), 2), same(1.0), same(math.atan(slant)))
+    return torch.nn.functional.grid_sample(images, grid.permute(0, 2, 3, 1), align_corners=False)
+
+
+def test_an_upright_bar_in_the_middle_stays_as_it_is():
+    assert torch.equal(straighten(bar()), bar())
+    torch.testing.assert_close(straighten(bar(dtype=torch.float32)), bar(dtype=torch.float32), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (3, 9), (20, 2), (24, 10)])
+def test_an_upright_bar_elsewhere_is_moved_into_the_middle(left, top):
+    assert torch.equal(straighten(bar(left, top)), bar())
+
+
+@pytest.mark.parametrize("nothing", [torch.zeros(28, 28), torch.zeros(3, 28, 28), torch.eye(28)[:1].expand(28, 28) * 0])
+def test_an_empty_image_is_left_alone(nothing):
+    assert torch.equal(straighten(nothing), nothing)
+    assert torch.equal(straighten(nothing.to(torch.uint8)), nothing.to(torch.uint8))
+    assert not Affine(10, 0.1, 0.1, 5, 0.03, deskew=True)(torch.zeros(2, 1, 28, 28), seeded()).any()
+
+
+@pytest.mark.parametrize("slant", [-0.6, -0.2, 0.3, 0.7])
+def test_a_slanted_bar_is_set_upright(slant):
+    slanted = sheared(bar(dtype=torch.float32)[None, None], slant)
+    columns = torch.arange(28.0)
+    middles = [(image[0, 0, 5:23] @ columns / image[0, 0, 5:23].sum(dim=1)) for image in (slanted, straighten(slanted))]
+    assert middles[0].std() > abs(slant) * 5
+    torch.testing.assert_close(middles[1], torch.full((18,), 13.5), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("slant", [-0.3, 0.3])
+def test_straightening_undoes_a_shear_of_digits(images, slant):
+    straight, again = straighten(images), straighten(sheared(images, slant))
+    slanted = sheared(images, slant)
+    assert (again - straight).abs().mean() < 0.35 * (slanted - images).abs().mean()
+
+
+def test_straightening_twice_does_hardly_more_than_once(images):
+    once = straighten(images)
+    moved, again = (once - images).abs().mean(), (straighten(once) - once).abs().mean()
+    assert again < 0.1 * moved
+
+
+def test_the_ink_is_kept_and_comes_to_lie_in_the_middle(images):
+    inside = images[images[..., [0, 1, 2, 3, -4, -3, -2, -1]].sum(dim=(1, 2, 3)) == 0]
+    straight = straighten(inside)
+    torch.testing.assert_close(straight.sum(dim=(1, 2, 3)), inside.sum(dim=(1, 2, 3)), atol=0, rtol=0.02)
+    columns = (straight.sum(dim=2) @ torch.arange(28.0)) / straight.sum(dim=(2, 3))
+    torch.testing.assert_close(columns, torch.full_like(columns, 13.5), atol=0.05, rtol=0)
+
+
+def test_each_image_is_straightened_by_itself_in_any_shape_and_in_bytes_as_in_floats(images):
+    whole = straighten(images)
+    torch.testing.assert_close(straighten(images[7, 0]), whole[7, 0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(straighten(images.squeeze(1)), whole.squeeze(1), atol=1e-3, rtol=0)
+    in_bytes = straighten(images.to(torch.uint8))
+    assert in_bytes.dtype == torch.uint8
+    torch.testing.assert_close(in_bytes.float(), whole, atol=0.51, rtol=0)
+
+
+def test_straightened_and_distorted_in_one_resampling_is_sharper_than_in_two(images):
+    torch.testing.assert_close(Affine(deskew=True)(images), straighten(images), atol=1e-2, rtol=0)
+    distort = Affine(10, 0.07, 0.1, 6, 0.02)
+    once = Affine(10, 0.07, 0.1, 6, 0.02, deskew=True)(images, seeded())
+    twice = distort(straighten(images), seeded())
+    assert (once - twice).abs().mean() < 0.2 * (once - distort(images, seeded())).abs().mean()
+    assert once.std() > twice.std()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from mnist_utils.augment import straighten
 from mnist_utils.data import load_data, load_digits, normalize
 from mnist_utils.models import build_model
 from mnist_utils.reports.export import load_run
@@ -153,6 +154,14 @@ def test_any_of_the_networks_runs_in_the_browser(tab, images, name):
     steps = json.dumps({"mean": 0.1307, "std": 0.3081, "steps": program(model)})
     tab.evaluate(f"window.other = buildNetwork({steps}); null")
     assert (in_browser(tab, images[:50], "window.other") - logits).abs().max() < 1e-4
+
+
+def test_the_browser_straightens_as_torch_does(tab, images):
+    open_page(tab, REPORTS / "pad.html")
+    seen = in_browser(tab, images, "straighten").reshape(-1, 28, 28)
+    differences = (seen - straighten(images)).abs()
+    assert differences.max() <= 1  # of 255: a half may be rounded either way
+    assert (differences > 0).double().mean() < 1e-3
 
 
 def draw(tab, points) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision import datasets, transforms
 
+from mnist_utils.augment import Affine, Shift, straighten
 from mnist_utils.data import TensorLoader, hold_out, load_data, load_digits, load_mnist, make_loaders, normalize
 from mnist_utils.errors import DataError
 
@@ -237,6 +238,23 @@ def test_loader_augments_each_pass_anew_from_its_generator():
         assert torch.equal(torch.cat([images for images, _ in validation]), plain)
     assert torch.equal(passes[0], passes[2]) and torch.equal(passes[1], passes[3])
     assert not torch.equal(passes[0].sort(dim=0)[0], passes[1].sort(dim=0)[0])
+
+
+@pytest.mark.parametrize("augment", [None, Affine(10, 0.07, 0.1, 6)])
+def test_loaders_serve_straightened_images_where_asked(augment):
+    data = load_digits("test")
+    plain = make_loaders(data, 400, 0, augment=augment)
+    straight = make_loaders(data, 400, 0, augment=augment, deskew=True)
+    expected = normalize(straighten(data.validation_images)).unsqueeze(1)
+    assert torch.equal(torch.cat([images for images, _ in straight[1]]), expected)
+    for (images, labels), (upright, same_labels) in zip(plain[0], straight[0]):
+        assert torch.equal(labels, same_labels)
+        assert 0.05 < (images - upright).abs().mean() < 0.5  # moved, but the same digits distorted by the same draws
+
+
+def test_straightening_with_another_augmentation_is_refused():
+    with pytest.raises(ValueError, match="deskew goes with an Affine"):
+        make_loaders(load_digits("test"), 400, 0, augment=Shift(2), deskew=True)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1438])

@@ -63,7 +63,7 @@ def test_count_parameters_counts_shared_ones_once_and_frozen_ones_not():
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, seed"):
+    with pytest.raises(ValueError, match="unknown model 'resnet'; choose one of .*most_accurate, quickest, seed"):
         build_model("resnet")
 
 
@@ -74,12 +74,19 @@ def test_unknown_model_names_the_known():
         ("C8 M", 200 + 16 + 90),
         ("c8 d12", 72 + 16 + (72 + 96 + 24) + 130),
         ("c8 r8*3", 72 + 16 + (72 + 64 + 3 * 16) + 90),
+        ("v8 M v12", 72 + 16 + (864 + 24) + 130),
+        ("v8 s12", 72 + 16 + (72 + 96 + 24) + 130),
     ],
 )
 def test_blocks_have_the_parameters_one_counts_by_hand(blocks, parameters):
     model = ConvNet(blocks)
     assert count_parameters(model) == parameters
     assert model(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("blocks", "side"), [("c8 d8 r8", 28), ("v8", 26), ("v8 s8", 24), ("v8 s8 M s8", 10)])
+def test_blocks_without_a_border_narrow_the_map(blocks, side):
+    assert ConvNet(blocks).body(torch.zeros(1, 1, 28, 28)).shape == (1, 8, side, side)
 
 
 def test_a_repeated_block_is_its_weights_over_and_over():

@@ -34,6 +34,7 @@ from ..training import choose_device, rise_and_fall, set_seed, test, train
 class Trial:
     """A model and a recipe; `augmentation` scales an affine of 10 degrees, 7% shift, 10% size, 6 degrees of slant.
 
+    `shear` is the slant in degrees, where it is not to be scaled; `deskew=1` straightens the images before.
     `teacher` is a file with weights of the model `most_accurate`, trained on no held-out image.
     """
 
@@ -50,6 +51,8 @@ class Trial:
     label_smoothing: float = 0.0
     averaging: float = 0.0
     teacher: str = ""
+    deskew: int = 0
+    shear: float = -1.0
 
     @classmethod
     def read(cls, text: str) -> "Trial":
@@ -76,8 +79,11 @@ def run_trial(trial: Trial, seed: int, data: Data) -> dict:
         memory_format=torch.channels_last
     )
     a = trial.augmentation
-    augment = Affine(10 * a, 0.07 * a, 0.1 * a, 6 * a, trial.elastic) if a or trial.elastic else None
-    loader, holdout = make_loaders(data, trial.batch_size, seed, device, augment)
+    shear = 6 * a if trial.shear < 0 else trial.shear
+    augment = None
+    if a or shear or trial.elastic:
+        augment = Affine(10 * a, 0.07 * a, 0.1 * a, shear, trial.elastic)
+    loader, holdout = make_loaders(data, trial.batch_size, seed, device, augment, bool(trial.deskew))
     optimizer = _optimizer(trial, model)
     scheduler = rise_and_fall(optimizer, trial.epochs * len(loader), trial.warmup)
     average = None

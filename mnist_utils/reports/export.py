@@ -4,7 +4,8 @@
 
 Both are made by torch.export, which every torch from 2.6 on has; TorchScript is deprecated and not offered. The file
 takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and standard deviation 1, any N, and
-gives logits, float32 (N, 10). It replaces what stood there only if it answers as the model does.
+gives logits, float32 (N, 10); a model trained with `deskew` takes images that `augment.straighten` has set upright
+before. It replaces what stood there only if it answers as the model does.
 """
 
 import importlib.util

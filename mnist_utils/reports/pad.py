@@ -25,6 +25,7 @@ def page(folder: Path, root: Path) -> str:
     record, model = load_run(folder)
     try:
         network = {"mean": MEAN, "std": STD, "steps": program(model)}
+        network["deskew"] = record.parameters.get("deskew", False)
     except ValueError as error:
         raise RecordError(f"{folder}: no page to draw on ({error})") from error
     return fill(

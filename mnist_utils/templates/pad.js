@@ -53,7 +53,39 @@ function covers(start, length, count) { // for each of `count` equal parts: [pix
   });
 }
 
-const network = buildNetwork(JSON.parse(document.getElementById("network").textContent));
+// Takes the slant away and moves the centre of the ink into the middle, as `straighten` in augment.py does with moments.
+function straighten(pixels) {
+  let ink = 0, x = 0, y = 0, spread = 0, slanted = 0;
+  pixels.forEach((value, i) => {
+    ink += value; x += value * (i % 28); y += value * Math.floor(i / 28);
+  });
+  if (!ink) return pixels;
+  x /= ink; y /= ink;
+  pixels.forEach((value, i) => {
+    const across = i % 28 - x, down = Math.floor(i / 28) - y;
+    spread += value * down * down;
+    slanted += value * across * down;
+  });
+  const slant = spread ? slanted / spread : 0;
+  return pixels.map((_, i) => {
+    const column = i % 28 - 13.5, row = Math.floor(i / 28) - 13.5;
+    return Math.round(between(pixels, x + column + slant * row, y + row));
+  });
+}
+
+function between(pixels, x, y) { // bilinear, with nothing around the image
+  const left = Math.floor(x), top = Math.floor(y);
+  let sum = 0;
+  for (const [row, partY] of [[top, top + 1 - y], [top + 1, y - top]]) {
+    for (const [column, partX] of [[left, left + 1 - x], [left + 1, x - left]]) {
+      const inside = row >= 0 && row < 28 && column >= 0 && column < 28;
+      if (inside) sum += partX * partY * pixels[28 * row + column];
+    }
+  }
+  return sum;
+}
+
+const trained = JSON.parse(document.getElementById("network").textContent), network = buildNetwork(trained);
 const paper = document.getElementById("paper"), seen = document.getElementById("seen");
 const answer = document.getElementById("answer"), rows = [...document.querySelectorAll("#shares li")];
 const pen = paper.getContext("2d", { willReadFrequently: true });
@@ -82,6 +114,7 @@ function look() {
   waiting = false;
   const ink = pen.getImageData(0, 0, paper.width, paper.height).data.filter((_, i) => i % 4 === 3);
   pixels = likeMnist(ink, paper.width);
+  if (trained.deskew) pixels = straighten(pixels);
   const view = seen.getContext("2d"), image = view.createImageData(28, 28);
   pixels.forEach((value, i) => image.data.set([255 - value, 255 - value, 255 - value, 255], 4 * i));
   view.putImageData(image, 0, 0);
