@@ -331,10 +331,11 @@ def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
             grades = grading.grade(paths, loaded, mapper=pool.map, **settings)
     # The files come first: a terminal that fails must not cost them.
     output.write(files, grades, loaded, worth)
+    # click.echo would write UTF-8 to a terminal that cannot show it.
     if evidence:
-        click.echo("\n\n".join(map(output.evidence, grades)))
+        print("\n\n".join(map(output.evidence, grades)))
     else:
-        click.echo(output.terminal_table(grades, loaded, worth))
+        print(output.terminal_table(grades, loaded, worth))
     return int(any(one.outcome != PASS for one in grades))
 
 

@@ -1,4 +1,4 @@
-"""A course of many students: rosters, points, imports, likeness, and files and folders that mean harm."""
+"""A course of many students: rosters, points, imports, likeness, and files that mean harm."""
 
 import csv
 import io
@@ -171,7 +171,7 @@ def test_files_are_written_before_a_terminal_that_cannot_show_a_name(tmp_path):
 
 @pytest.mark.parametrize("safe", [False, True])
 def test_nothing_in_the_folder_where_it_is_started_is_executed(tmp_path, safe):
-    """`python -m` itself puts that folder first, so a package of our own name there needs `-P` or the script."""
+    """`python -m` puts that folder first: a package of our name there needs `-P` or the script."""
     (tmp_path / "a.ipynb").write_bytes(made.submission())
     names = ["jinja2", "zipfile", "argparse", "json", "fnmatch", "tomllib", "html", "csv", "click"]
     for name in names:

@@ -166,19 +166,8 @@ def _read_cell(document, cell, code: Code) -> CellCode:
             defined.append(model)
     for match in FUNCTION.finditer(text):
         _note_prints(match[2].lower(), match[3], code)
-    made = []
     outside = CLASS.sub("", text)
-    for match in MADE.finditer(outside):
-        name, value = match[1], match[2][:400]
-        called = [w for w in re.findall(r"(\w+)\s*\(", value) if w in code.models]
-        copied = re.match(r"(\w+)(?:\s*$|\.(?:to|cuda|type)\s*\()", value)
-        model = code.models[called[0]] if called else code.held.get(copied[1] if copied else "")
-        if re.match(r"(?:\w+\.){0,4}Sequential\s*\(", value):
-            model = Model(name)
-            code.models[name] = model
-        if model:
-            code.held[name] = model
-            made.append(model)
+    made = _read_made(outside, code)
     for match in SEQUENTIAL.finditer(text):
         if match[1] in code.held:
             _read_parts(code.held[match[1]], text, match.span(2), code, line_at)
@@ -187,6 +176,27 @@ def _read_cell(document, cell, code: Code) -> CellCode:
     words = dict.fromkeys(re.findall(r"\w+", FUNCTION.sub("", outside)))
     used = list(dict.fromkeys(names[word] for word in words if word in names))
     return CellCode(made, used or defined[-1:], summarised)
+
+
+def _read_made(text: str, code: Code) -> list[Model]:
+    """The models that a piece of code makes; their variables are kept in `code.held`."""
+    made = []
+    for match in MADE.finditer(text):
+        name = match[1]
+        value = match[2][:400]
+        called = [w for w in re.findall(r"(\w+)\s*\(", value) if w in code.models]
+        copied = re.match(r"(\w+)(?:\s*$|\.(?:to|cuda|type)\s*\()", value)
+        model = None
+        if re.match(r"(?:\w+\.){0,4}Sequential\s*\(", value):
+            model = code.models[name] = Model(name)
+        elif called:
+            model = code.models[called[0]]
+        elif copied:
+            model = code.held.get(copied[1])
+        if model:
+            code.held[name] = model
+            made.append(model)
+    return made
 
 
 def _read_class(match: re.Match, code: Code, line_at) -> Model:

@@ -324,7 +324,8 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
             training.first_epoch = low
             training.epochs -= low - 1
     elif numbers[0] > 1:
-        training.first_epoch = numbers[0]
+        # a first heading may be missing where its accuracy is not
+        training.first_epoch = max(1, numbers[-1] - training.epochs + 1)
 
 
 def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
