@@ -1,7 +1,5 @@
 """Kinds of logs that real notebooks, READMEs and programs have, each in forms that differ from one another."""
 
-# ruff: noqa: E501 -- the lines of logs are as their programs print them
-
 import pytest
 import submissions as made
 from submissions import code, course_log, keras_log, notebook, torchsummary
