@@ -86,32 +86,6 @@ def test_the_table_is_made_of_log_and_trials(tmp_path):
     assert left in text.split("taken out")[1]
 
 
-def test_a_line_that_was_cut_off_is_run_again_and_swallows_no_other(tmp_path, monkeypatch):
-    whole = dict(
-        trial="epochs=4", parameters=9954, accuracies=[0.9, 0.99], train_accuracy=0.99, seconds=1
-    )
-    rows = [json.dumps(whole | {"seed": seed}) for seed in (1000, 1001)]
-    (tmp_path / "trials.txt").write_text("# all\n1000,1001 epochs=4\n")
-    (tmp_path / "log.jsonl").write_text(f"{rows[0]}\n{rows[1][:40]}")
-    asked = []
-
-    class Pool:
-        def __init__(self, *_, **__): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-        def imap_unordered(self, _, jobs, chunksize):
-            asked.extend(jobs)
-            return [json.loads(rows[1])]
-
-    monkeypatch.setattr(search, "load_data", lambda *_, **__: None)
-    monkeypatch.setattr(search.multiprocessing.get_context("spawn").__class__, "Pool", Pool)
-    search.search(tmp_path / "trials.txt", jobs=1)
-    assert [(text, seed) for text, seed, _ in asked] == [("epochs=4", 1001)]
-    assert [row["seed"] for row in search.read_log(tmp_path / "log.jsonl")] == [1000, 1001]
-
-
 def test_the_committed_page_is_what_log_and_trials_say():
     folder = ROOT / "reports/search"
     assert (folder / "README.md").read_text() == search.table(folder / "trials.txt")

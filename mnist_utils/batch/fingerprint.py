@@ -16,8 +16,8 @@ from ..parameters import read_notebook, read_parameters
 PLACES = ("data_dir", "mirror", "out_dir")  # where things lie has no part in what comes out
 PACKAGE = Path(__file__).parent.parent
 # The modules that decide what a training gives, and those that only show or keep it.
-DECIDING = ("augment", "data", "deskew", "models", "muon", "training")
-SHOWING = ("assignment", "checkpoints", "errors", "layers", "plots", "records", "run", "text")
+DECIDING = ("augment", "data", "models", "muon", "threads", "training")
+SHOWING = ("assignment", "checkpoints", "errors", "layers", "plots", "records", "run")
 
 
 def fingerprint(path: Path, values: dict) -> dict:
