@@ -272,7 +272,7 @@ def digits_run(tmp_path_factory):
     """The submission notebook, really run, on the digits, where MNIST cannot be had."""
     out = tmp_path_factory.mktemp("digits")
     words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", out]
-    return command(*words), out / "01_seed_model/seed-0"
+    return command(*words), out / "quickest/seed-0"
 
 
 def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
@@ -280,7 +280,7 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("Test set: Average loss:") == 2 and "\r" not in result.stdout
     record = RunRecord.load(folder)
-    html = (folder / "01_seed_model.html").read_text()
+    html = (folder / "quickest.html").read_text()
     assert (
         "NOT MNIST" in result.stdout
         and "NOT MNIST" in record.dataset["note"]
@@ -289,21 +289,21 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     assert record.verdict[0]["outcome"] == "not judged" and "not judged: not MNIST" in result.stdout
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "01_seed_model.ipynb", "01_seed_model.html", "run.json", "metrics.csv",
+        "quickest.ipynb", "quickest.html", "run.json", "metrics.csv",
         "accuracy.png", "loss.png", "model.safetensors", "misread.csv",
     }  # fmt: skip
 
 
 def test_the_report_is_one_file_that_asks_for_nothing_and_describes_its_pictures(digits_run):
-    html = (digits_run[1] / "01_seed_model.html").read_text()
+    html = (digits_run[1] / "quickest.html").read_text()
     page = Page(html)
     assert all(request.startswith("data:") for request in page.requests)
-    assert len(page.alts) == 7 and all(page.alts)
+    assert len(page.alts) == 9 and all(page.alts)
     assert "@import" not in html and "<script" not in html and len(html) < 1_500_000
 
 
 def test_the_executed_notebook_is_clean(digits_run):
-    notebook = nbformat.read(digits_run[1] / "01_seed_model.ipynb", as_version=4)
+    notebook = nbformat.read(digits_run[1] / "quickest.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert "widgets" not in notebook.metadata
@@ -317,14 +317,14 @@ def test_the_same_seed_gives_the_same_metrics(digits_run, tmp_path):
     folder = digits_run[1]
     words = ["run", "-p", "epochs", "2", "--dataset", "digits", "--out", tmp_path]
     assert command(*words).returncode == 0
-    first, second = (RunRecord.load(f) for f in (folder, tmp_path / "01_seed_model/seed-0"))
+    first, second = (RunRecord.load(f) for f in (folder, tmp_path / "quickest/seed-0"))
     rows = [
         [(r.train_loss, r.train_correct, r.validation_loss) for r in record.epochs]
         for record in (first, second)
     ]
     assert rows[0] == rows[1]
     weights = [
-        (f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "01_seed_model/seed-0")
+        (f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "quickest/seed-0")
     ]
     assert weights[0] == weights[1]
 
@@ -337,7 +337,8 @@ def test_the_same_seed_gives_the_same_metrics(digits_run, tmp_path):
     ],
 )
 def test_values_that_only_the_notebook_can_judge_fail_clearly(words, message, tmp_path):
-    result = command("run", "--dataset", "digits", *words, "--out", tmp_path)
+    words = ["01_seed_model", "--dataset", "digits", *words, "--out", tmp_path]
+    result = command("run", *words)
     assert result.returncode == 1 and message in result.stdout and "Traceback" not in result.stderr
     record = RunRecord.load(tmp_path / "01_seed_model/seed-0")
     assert record.status == "failed" and message in record.error and not record.epochs
