@@ -304,6 +304,8 @@ def _download(url: str, limit: int, seconds: float) -> bytes:
         answer = answers.get(timeout=max(0, seconds))
     except queue.Empty:
         raise OSError(f"not finished after {DEADLINE:g} seconds in all") from None
+    if isinstance(getattr(answer, "reason", None), FileNotFoundError):
+        raise OSError("it is not there") from answer
     if isinstance(answer, Exception):
         raise OSError(f"{answer or type(answer).__name__}") from answer
     if len(answer) > limit:
