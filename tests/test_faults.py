@@ -328,7 +328,7 @@ def test_a_training_killed_at_a_random_epoch_ends_with_the_same_bits(tmp_path, f
     fault_table(
         "power cut in mid-training", "epochs since the last checkpoint", time.monotonic() - started
     )
-    assert "going on after epoch" in (folder / "03_augmentation.ipynb").read_text()
+    assert "resuming after epoch" in (folder / "03_augmentation.ipynb").read_text()
     whole = tmp_path / "whole/03_augmentation/seed-0"
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     counts = [
