@@ -55,7 +55,7 @@ def notebook(tmp_path):
 
 def command(*words, **options) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", "mnist_utils", *map(str, words)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, **options)
 
 
 def printed(folder: Path, name: str = "small") -> str:
