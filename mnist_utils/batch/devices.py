@@ -9,15 +9,22 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..errors import UsageError
+
 GPUS = "CUDA_VISIBLE_DEVICES"
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 
 
 def choose_workers(jobs: int | str, per_device: int = 1) -> int:
-    """How many runs at a time: `jobs`, or for "auto" what GPUs, or cores and memory, allow."""
+    """How many runs at a time: `jobs`, or for "auto" what GPUs, or cores and memory, allow.
+
+    Raises UsageError for anything else than "auto" or a whole number of at least 1.
+    """
     import psutil
 
     if jobs != "auto":
+        if not str(jobs).isdecimal() or int(jobs) < 1:
+            raise UsageError(f"--jobs is a whole number of at least 1, or auto; got {jobs!r}")
         return int(jobs)
     if devices := gpus():
         return len(devices) * per_device
