@@ -122,7 +122,7 @@ def test_damaged_cache_without_archive_is_reported(small_mnist, tmp_path):
     load_mnist(tmp_path, str(small_mnist))
     (tmp_path / "MNIST/raw" / IMAGES).write_bytes(b"nonsense")
     (tmp_path / "MNIST/raw" / f"{IMAGES}.gz").unlink()
-    with pytest.raises(DataError, match=f"{IMAGES}.gz: .*No such file"):
+    with pytest.raises(DataError, match=f"{IMAGES}.gz: .*it is not there"):
         load_mnist(tmp_path)
     assert (tmp_path / "MNIST/raw" / IMAGES).read_bytes() == b"nonsense"  # nothing half-repaired
 
@@ -147,7 +147,7 @@ def test_cached_corrupt_archive_is_replaced_from_the_mirror(small_mnist, tmp_pat
 
 def test_mirror_without_the_files_names_the_first_missing(small_mnist, tmp_path):
     (small_mnist / f"{IMAGES}.gz").unlink()
-    with pytest.raises(DataError, match=f"{IMAGES}.gz: .*No such file"):
+    with pytest.raises(DataError, match=f"{IMAGES}.gz: .*it is not there"):
         load_mnist(tmp_path / "cache", str(small_mnist))
 
 
