@@ -69,7 +69,7 @@ def read_resources(context, parameter, text: str) -> dict[str, float]:
     """GPU=1,memory=2 as a dictionary of amounts."""
     found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
     if ",".join(f"{name}={amount}" for name, amount in found) != text:
-        raise click.BadParameter(f"give names and amounts, as in GPU=1,memory=2; got {text!r}")
+        raise click.BadParameter(f"give names and amounts as in GPU=1,memory=2; got {text!r}")
     return {name: float(amount) for name, amount in found}
 
 

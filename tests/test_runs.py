@@ -122,7 +122,9 @@ def test_a_run_that_never_started_has_failed_and_does_not_show_the_older_result(
     assert RunRecord.load(folder).status == "failed"
     assert RunRecord.load(f"{folder}.previous").last.validation_correct == 1
     summary = (tmp_path / "out/summary.csv").read_text()
-    assert summary.count("no kernel of") == 1 and "MemoryError" in summary
+    # So little memory ends Python's start in one of two ways.
+    why = "MemoryError" in summary or "Cannot allocate memory" in summary
+    assert summary.count("no kernel of") == 1 and why
 
 
 def test_a_record_of_another_attempt_is_no_success(small, tmp_path):
