@@ -45,31 +45,3 @@ def policy(*scripts: str) -> str:
         "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; "
         f"form-action 'none'; script-src {allowed or repr('none')}"
     )
-
-
-def aligned(text: str) -> str:
-    """The text with its Markdown tables set in columns for a terminal, figures to the right."""
-    lines, table = [], []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("|"):
-            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            table.append([re.sub(r"\*\*|`|\\(?=[|*_])", "", cell) for cell in cells])
-        else:
-            lines += _columns(table) + [line]
-            table = []
-    return "\n".join(lines[:-1])
-
-
-def _columns(table: list[list[str]]) -> list[str]:
-    rows = [row for row in table if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    if rows:
-        rows.insert(1, ["-" * width for width in widths])
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if re.match(r"[-+]?\d", cell) else cell.ljust(width)
-            for cell, width in zip(row, widths)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines

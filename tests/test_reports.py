@@ -30,7 +30,7 @@ from mnist_utils.reports import pages as reports
 from mnist_utils.reports.export import load_run
 from mnist_utils.reports.repository import current
 from mnist_utils.reports.results import with_weights
-from mnist_utils.templating import aligned, literal
+from mnist_utils.templating import literal
 
 MARKS = f"above\n\n{reports.BEGIN}\nold\n{reports.END}\n\nbelow\n"
 
@@ -431,13 +431,6 @@ def test_literal_text_survives_markdown(text):
     assert (
         BeautifulSoup(markdown2html(f"So {literal(text)}."), "html.parser").p.text == f"So {text}."
     )
-
-
-def test_tables_are_set_in_columns_for_a_terminal():
-    text = "Before\n\n| name | n |\n|---|---|\n| **a\\|b** | 1 |\n| `c` | 1,000 |\n\nafter"
-    assert aligned(text).splitlines() == [
-        "Before", "", "name  n", "----  -----", "a|b       1", "c     1,000", "", "after",
-    ]  # fmt: skip
 
 
 @pytest.fixture
