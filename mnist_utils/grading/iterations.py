@@ -7,7 +7,6 @@ A flag is something that a person should look at; it decides nothing.
 
 import re
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import NamedTuple
 
 from .facts import Accuracy
@@ -135,6 +134,14 @@ class _Placed(NamedTuple):
         return self.what.line.at
 
 
+def _each_its_model(things: list, code: CellCode) -> list[Model | None]:
+    """As many tables or counts as models in a cell belong to them in their order."""
+    models = code.made or code.used
+    if len(models) == 1:
+        return models * len(things)
+    return models if len(models) == len(things) else [None] * len(things)
+
+
 class _Reading:
     """One document, and what of it belongs together."""
 
@@ -164,22 +171,16 @@ class _Reading:
         lines = lines_of(self.document, cell, most=self.left)
         self.lines[cell.number] = lines
         self.left -= len(lines)
-        code = self.code.cells.get(cell.number, CellCode([], [], []))
+        code = self.code.cells.get(cell.number, CellCode([], []))
         in_tables = set()
-        for table, model in zip_longest(find_tables(lines, words), code.summarised):
-            if table:
-                self.tables.append(_Placed(table, model))
-                total = (table.total or table).line.number
-                in_tables |= {table.line.number, *range(total, total + 4)}
+        tables = find_tables(lines, words)
+        for table, model in zip(tables, _each_its_model(tables, code)):
+            self.tables.append(_Placed(table, model))
+            total = (table.total or table).line.number
+            in_tables |= {table.line.number, *range(total, total + 4)}
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
-        # as many counts as models in a cell belong to them in their order
-        models = code.made or code.used
-        if len(models) == 1:
-            models = models * len(counts)
-        elif len(models) != len(counts):
-            models = [None] * len(counts)
-        for count, model in zip(counts, models):
+        for count, model in zip(counts, _each_its_model(counts, code)):
             only_said = self.document.prose and not PASTED.fullmatch(count.line.text[:80])
             (self.said if only_said else self.prints).append(_Placed(count, model))
 
