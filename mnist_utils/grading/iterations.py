@@ -16,7 +16,8 @@ from .tables import PASTED, Count, Table, find_counts, find_tables
 from .trainings import Training, find_trainings
 from .words import Words, read_words
 
-IMAGES, TEST_IMAGES = 60_000, 10_000  # of MNIST
+TEST_IMAGES = 10_000  # of MNIST
+TRAINED_ON = {60_000: "", 70_000: "training and test images together", 10_000: "the test images"}
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
@@ -73,10 +74,6 @@ class Iteration:
         return ", ".join(part for part in (self.document, place, self.model) if part)
 
     @property
-    def claims(self) -> list[Accuracy]:
-        return self.training.claims
-
-    @property
     def result(self) -> Accuracy | None:
         """The last epoch's accuracy, or what was measured where no epoch was tested."""
         return ([None] + (self.training.accuracies or self.training.after))[-1]
@@ -85,6 +82,9 @@ class Iteration:
     def series(self) -> tuple[float, ...]:
         """The accuracy of each epoch in percent, by which equal logs are known."""
         return tuple(round(accuracy.percent, 4) for accuracy in self.training.accuracies)
+
+
+NOTHING = Iteration("", "", Line("", ""), EMPTY, Table(Line("", "")))
 
 
 def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
@@ -105,7 +105,7 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
             twin = known.get(iteration.series[1:] and iteration.series)
             if twin and twin.document != iteration.document and _same_count(twin, iteration):
                 twin.flags.append(f"the same log stands in {iteration.document}")
-                twin.training.claims += iteration.claims
+                twin.training.claims += iteration.training.claims
             else:
                 known.setdefault(iteration.series, iteration)
                 kept.append(iteration)
@@ -115,7 +115,7 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     shown = [i for i in kept if i.training.epochs or (i.table.rows and i.document not in trained)]
     for one in kept:
         if one.form == "text" and not one.training.epochs:
-            shown[0].training.claims += one.claims
+            shown[0].training.claims += one.training.claims
     return shown
 
 
@@ -211,16 +211,8 @@ class _Reading:
         prints = self._belonging(self.prints, index, model)
         said = self._belonging(self.said, index, None)
         iteration = self._iteration(training, table, model, [prints], [said])
-        sizes = sorted(self.code.batch_sizes)
-        counted = {n: c for n, c in training.iterations.items() if n < TEST_IMAGES}
-        if counted:
-            count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
-            fitting = [size for size in sizes or COMMON_BATCHES if _fits(count, size, IMAGES)]
-            if sizes and not fitting:
-                fitting = [size for size in sizes if _fits(count, size, TEST_IMAGES)]
-            sizes = fitting if sizes else fitting[:1]
-        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
-        flags = [*training.notes, *_log_flags(iteration, self.code.batch_sizes), *self.flags]
+        flags = training.notes + _log_flags(iteration)
+        flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + self.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
 
@@ -275,19 +267,17 @@ class _Reading:
 
 def _read_table(iteration: Iteration) -> None:
     table = iteration.table
-    iteration.convolutions = len(table.of("convolution"))
-    for row in table.of("fully connected"):
-        what = f"{row.name}, {row.parameters:,} parameters"
-        iteration.fully_connected.append(Found(what, row.line))
-    for row, before in table.whole_map():
-        size = f"{before.shape[1]}x{before.shape[2]}"
-        what = f"{row.name}, a convolution over its whole {size} map"
-        iteration.whole_map.append(Found(what, row.line))
-    for kind in LAYERS[:2]:
+    for row in table.rows:
+        if row.kind == "fully connected":
+            what = f"{row.name}, {row.parameters:,} parameters"
+            iteration.fully_connected.append(Found(what, row.line))
+        if row.whole_map:
+            what = f"{row.name}, a convolution over its whole {row.whole_map} map"
+            iteration.whole_map.append(Found(what, row.line))
+    for kind in LAYERS:
         if rows := table.of(kind):
             iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
-    if row := table.pool():
-        iteration.layers[LAYERS[2]] = Found(row.name, row.line)
+    iteration.convolutions = len(table.of("convolution"))
     if iteration.convolutions or iteration.fully_connected:
         iteration.layers_from = "table"
 
@@ -318,11 +308,6 @@ def _read_model(iteration: Iteration, model: Model) -> None:
                 iteration.whole_map.append(Found(what, layer.line, shown=False))
 
 
-def _fits(iterations: int, batch: int, images: int) -> bool:
-    """Whether so many batches are one pass, with the last incomplete one or without it."""
-    return iterations in (-(-images // batch), images // batch)
-
-
 def _cell_flags(document) -> list[str]:
     """How a notebook was executed: out of order, in part, or with errors."""
     cells = [cell for cell in document.cells if cell.kind == "code" and cell.source.strip()]
@@ -351,7 +336,7 @@ def _cell_flags(document) -> list[str]:
     return flags[:12]
 
 
-def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
+def _log_flags(iteration: Iteration) -> list[str]:
     """What the log itself says of its images, its epochs and what came after."""
     flags = []
     training = iteration.training
@@ -373,13 +358,23 @@ def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
     if totals:
         told = ", ".join(f"{n:,}" for n in sorted(totals))
         flags.append(f"tested on {told} images, not on the 10,000 test images")
-    count = iteration.iterations
-    sizes = sorted(batch_sizes) or COMMON_BATCHES
-    if count and not any(_fits(count, size, IMAGES) for size in sizes):
-        whole = {70_000: "training and test images together", 10_000: "the test images"}
-        for images, what in whole.items():
-            fitting = [size for size in sizes if _fits(count, size, images)]
-            if fitting:
-                told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
-                flags.append(f"{told}: trained on {what}?")
     return flags
+
+
+def _read_batches(iteration: Iteration, sizes: list[int]) -> list[str]:
+    """Of which size the batches were, and a flag where they are no pass over the training set."""
+    counted = {n: c for n, c in iteration.training.iterations.items() if n < TEST_IMAGES}
+    if not counted:
+        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
+        return []
+    count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+    for images, what in TRAINED_ON.items():
+        # with the last incomplete batch or without it
+        passes = {size: (-(-images // size), images // size) for size in sizes or COMMON_BATCHES}
+        fitting = [size for size in passes if count in passes[size]]
+        if fitting and (len(fitting) == 1 or not sizes):
+            iteration.batch_size = fitting[0]
+        if fitting:
+            told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
+            return [f"{told}: trained on {what}?"] if what else []
+    return []

@@ -67,13 +67,15 @@ class Count(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One layer; `shape` is (channels, height, width) or (features,), empty where there is none."""
+    """One layer; `shape` is (channels, height, width) or (features,), empty where there is none.
+    `whole_map` is the size of the map that a convolution covers whole, as "12x12"."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
     parameters: int
     line: Line
+    whole_map: str = ""
 
 
 @dataclass
@@ -91,40 +93,6 @@ class Table:
 
     def of(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row.kind == kind]
-
-    def maps(self) -> list[tuple[Row, Row]]:
-        """The rows, each with the last row before it that has a map."""
-        found, before = [], None
-        for row in self.rows:
-            if before:
-                found.append((row, before))
-            if len(row.shape) == 3:
-                before = row
-        return found
-
-    def whole_map(self) -> list[tuple[Row, Row]]:
-        """Convolutions over a whole map, each with the row whose map it takes.
-
-        They have one output, and the weights that the row counts fit the map's size, so that a
-        convolution in another branch is not taken for one.
-        """
-        found = []
-        for row, before in self.maps():
-            channels, height, width = before.shape
-            if row.kind == "convolution" and row.shape[1:] == (1, 1) and height * width > 1:
-                out = row.shape[0]
-                sizes = (out * channels * height * width, out * height * width)
-                if row.parameters in {size + bias for size in sizes for bias in (0, out)}:
-                    found.append((row, before))
-        return found
-
-    def pool(self) -> Row | None:
-        """The row that pools a whole map by its mean, if one does."""
-        for row, before in self.maps():
-            pools = row.kind == "average pooling" and row.shape[1:] == (1, 1)
-            if row.kind == "global average pooling" or (pools and before.shape[1:] != (1, 1)):
-                return row
-        return None
 
 
 def layer_kind(name: str) -> str:
@@ -163,7 +131,27 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
             depth = [len(text) - len(text.lstrip(" │├└─|")) for text in texts] + [0]
             rows = enumerate(table.rows)
             table.rows = [row for i, row in rows if depth[i + 1] <= depth[i] or row.kind]
+        _mark_whole_maps(table.rows)
     return [table for table in tables if table.rows]
+
+
+def _mark_whole_maps(rows: list[Row]) -> None:
+    """Mark what makes one output of a whole map: a global average, or a convolution over all of it.
+
+    The convolution's weights fit the map's size, so that one in another branch is not taken for it.
+    """
+    before = None  # the last row that has a map
+    for i, row in enumerate(rows):
+        if before and row.shape[1:] == (1, 1) != before.shape[1:]:
+            channels, height, width = before.shape
+            weights = [n * row.shape[0] * height * width for n in (channels, 1)]
+            fits = row.parameters in {n + bias for n in weights for bias in (0, row.shape[0])}
+            if row.kind == "average pooling":
+                rows[i] = row._replace(kind="global average pooling")
+            elif row.kind == "convolution" and fits:
+                rows[i] = row._replace(whole_map=f"{height}x{width}")
+        if len(row.shape) == 3:
+            before = row
 
 
 def _row(line: Line, output: int) -> Row | None:
