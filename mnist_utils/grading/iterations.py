@@ -5,6 +5,7 @@
 A flag is something that a person should look at; it decides nothing.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -134,65 +135,64 @@ class _Placed(NamedTuple):
         return self.what.line.at
 
 
-def _each_its_model(things: list, code: CellCode) -> list[Model | None]:
+def _each_its_model(things: list, code: CellCode) -> list[_Placed]:
     """As many tables or counts as models in a cell belong to them in their order."""
     models = code.made or code.used
-    if len(models) == 1:
-        return models * len(things)
-    return models if len(models) == len(things) else [None] * len(things)
+    if len(models) != len(things):
+        models = [models[0] if len(models) == 1 else None] * len(things)
+    return list(map(_Placed, things, models))
 
 
 class _Reading:
-    """One document, and what of it belongs together."""
+    """One document, and what of it belongs together; `found` are tables and counts by origin."""
 
     def __init__(self, document, helpers: list, words: Words):
         self.document = document
         self.code = read_code(document, helpers)
-        self.lines: dict[int, list[Line]] = {}
-        self.left = MAX_LINES
-        self.tables: list[_Placed] = []
-        self.prints: list[_Placed] = []
-        self.said: list[_Placed] = []
+        self.found: dict[str, list[_Placed]] = {"table": [], "print": [], "said": []}
+        lines: dict[int, list[Line]] = {}
+        left = MAX_LINES
         for cell in document.cells:
-            self._read(cell, words)
-        self.trainings = find_trainings(document, self.lines, self.code, words)
+            if cell.kind == "markdown":
+                counts = find_counts(lines_of(document, cell, "source"), words)
+                self.found["said"] += map(_Placed, counts)
+            else:
+                lines[cell.number] = lines_of(document, cell, most=left)
+                left -= len(lines[cell.number])
+                self._read(cell, lines[cell.number], words)
+        self.trainings = find_trainings(document, lines, self.code, words)
         self.flags = _cell_flags(document)
-        if self.left <= 0:
+        if left <= 0:
             self.flags.append(f"only the first {MAX_LINES:,} lines of {document.name} were read")
-        for things in (self.tables, self.prints, self.said):
+        for things in self.found.values():
             del things[MAX_PLACED:]
 
-    def _read(self, cell, words: Words) -> None:
-        """Find the tables and counts of a cell, and the model of each."""
-        if cell.kind == "markdown":
-            lines = lines_of(self.document, cell, "source")
-            self.said += map(_Placed, find_counts(lines, words))
-            return
-        lines = lines_of(self.document, cell, most=self.left)
-        self.lines[cell.number] = lines
-        self.left -= len(lines)
+    def _read(self, cell, lines: list[Line], words: Words) -> None:
+        """Find the tables and counts that a cell shows, and the model of each."""
         code = self.code.cells.get(cell.number, CellCode([], []))
-        in_tables = set()
         tables = find_tables(lines, words)
-        for table, model in zip(tables, _each_its_model(tables, code)):
-            self.tables.append(_Placed(table, model))
+        self.found["table"] += _each_its_model(tables, code)
+        in_tables = {table.line.number for table in tables}
+        for table in tables:
             total = (table.total or table).line.number
-            in_tables |= {table.line.number, *range(total, total + 4)}
+            in_tables |= set(range(total, total + 4))
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
-        for count, model in zip(counts, _each_its_model(counts, code)):
-            only_said = self.document.prose and not PASTED.fullmatch(count.line.text[:80])
-            (self.said if only_said else self.prints).append(_Placed(count, model))
+        for placed in _each_its_model(counts, code):
+            pasted = PASTED.fullmatch(placed.what.line.text[:80])
+            only_said = self.document.prose and not pasted
+            self.found["said" if only_said else "print"].append(placed)
 
     def iterations(self) -> list[Iteration]:
         if self.trainings:
             return [self._trained(index) for index in range(len(self.trainings))]
-        if self.tables:
-            return [self._iteration(EMPTY, placed, placed.model) for placed in self.tables]
-        if not (self.prints or self.said or self.code.models):
+        tables, models = self.found["table"], list(self.code.models.values())
+        if tables:
+            return [self._iteration(EMPTY, {"table": one}, one.model) for one in tables]
+        last = {origin: things[-1] for origin, things in self.found.items() if things}
+        if not last and not models:
             return []
-        model = next(iter(self.code.models.values())) if len(self.code.models) == 1 else None
-        return [self._iteration(EMPTY, None, model, self.prints[-1:], self.said[-1:])]
+        return [self._iteration(EMPTY, last, models[0] if len(models) == 1 else None)]
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
@@ -206,55 +206,53 @@ class _Reading:
             model = made[0] if len(made) == 1 else used[0]
         elif cells and not made and not used:
             model = self.code.last_made.get(first)
-        table = self._belonging(self.tables, index, model)
+        table = self._belonging("table", index, model)
         model = model or (table and table.model)
-        prints = self._belonging(self.prints, index, model)
-        said = self._belonging(self.said, index, None)
-        iteration = self._iteration(training, table, model, [prints], [said])
+        prints = self._belonging("print", index, model)
+        said = self._belonging("said", index, None)
+        found = {"table": table, "print": prints, "said": said}
+        iteration = self._iteration(training, found, model)
         flags = training.notes + _log_flags(iteration)
         flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + self.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
 
-    def _belonging(self, things: list[_Placed], index: int, model: Model | None) -> _Placed | None:
+    def _belonging(self, origin: str, index: int, model: Model | None) -> _Placed | None:
         """The table or count of a training: of its model where that is known, else the one nearest
         above; where they come after the trainings, below."""
-        named = [thing for thing in things if model and thing.model is model]
-        things = named or [thing for thing in things if not (model and thing.model)]
-        trainings = self.trainings
-        start = trainings[index].line.at
-        begin = trainings[index - 1].end if index else (-1, -1)
-        is_last = index + 1 == len(trainings)
-        before = [thing for thing in things if thing.at < start]
+        named = [thing for thing in self.found[origin] if model and thing.model is model]
+        things = named or [x for x in self.found[origin] if not (model and x.model)]
+        starts = [training.line.at for training in self.trainings]
+        begin = self.trainings[index - 1].end if index else (-1, -1)
+        end = [*starts, (math.inf, 0)][index + 1]
+        before = [thing for thing in things if thing.at < starts[index]]
         above = [thing for thing in before if thing.at > begin]
-        below = [thing for thing in things if thing.at >= start]
-        if not is_last:
-            below = [thing for thing in below if thing.at < trainings[index + 1].line.at]
-        all_after = things and things[0].at >= trainings[0].line.at
-        if below and all_after and things[-1].at > trainings[-1].line.at:
+        below = [thing for thing in things if starts[index] <= thing.at < end]
+        all_after = things and things[0].at >= starts[0] and things[-1].at > starts[-1]
+        if below and (all_after or (not above and index + 1 == len(starts))):
             return below[0]
-        if above or (below and is_last):
-            return above[-1] if above else below[0]
+        if above:
+            return above[-1]
         alone = named or self.document.form != "text" or len(things) == 1
         return before[-1] if before and alone else None
 
-    def _iteration(self, training, table, model, prints=(), said=()) -> Iteration:
+    def _iteration(self, training: Training, found: dict, model: Model | None) -> Iteration:
         """A training with its table, its model and what counts its parameters."""
+        table = found.get("table")
         shown = table.what if table else Table(Line("", self.document.name))
         line = training.line if training is not EMPTY else shown.line
         iteration = Iteration(self.document.name, self.document.form, line, training, shown)
         if training is EMPTY:
             iteration.training = Training("", line)
             iteration.flags += self.flags
-        counted = shown.total
-        if shown.sum and not counted:
-            counted = Count(shown.sum, shown.sum, shown.line)
-        of_text = "text" if self.document.form == "text" else "notes"
-        found = [(counted, "table"), *((one and one.what, "print") for one in prints)]
-        for count, origin in [*found, *((one and one.what, of_text) for one in said)]:
-            if count and not iteration.parameters:
-                iteration.parameters = count
-                iteration.parameters_from = origin
+        counts = {origin: placed.what for origin, placed in found.items() if placed}
+        if table:
+            counts["table"] = shown.total or (shown.sum and Count(shown.sum, shown.sum, shown.line))
+        origin = next((origin for origin in ("table", "print", "said") if counts.get(origin)), "")
+        iteration.parameters = counts.get(origin)
+        if origin == "said":
+            origin = "text" if self.document.form == "text" else "notes"
+        iteration.parameters_from = origin
         _read_table(iteration)
         if model:
             _read_model(iteration, model)
@@ -320,10 +318,10 @@ def _cell_flags(document) -> list[str]:
     falls = [f"[{b}] stands after [{a}]" for a, b in zip(counts, counts[1:]) if b <= a]
     if falls:
         flags.append("cells were not run in their order: " + ", ".join(falls[:4]))
-    uncounted = [cell for cell in cells if cell.count is None and counts]
-    stale = [str(cell.number) for cell in uncounted if cell.output]
     code = re.compile(r"^\s*[^#\s]", re.M)
+    uncounted = [cell for cell in cells if cell.count is None]
     idle = [str(c.number) for c in uncounted if not c.output and code.search(c.source)]
+    stale = [str(cell.number) for cell in uncounted if cell.output]
     if idle and len(counts) > len(idle):
         flags.append(f"never run: cell {', '.join(idle[:6])}")
     if stale and len(counts) >= len(stale):
