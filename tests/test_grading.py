@@ -27,7 +27,7 @@ from mnist_utils.grading.iterations import find_iterations
 from mnist_utils.grading.markup import text_of
 from mnist_utils.grading.notebook import read_document
 from mnist_utils.grading.rules import FIFTH, FOURTH, judge, load_rules
-from mnist_utils.grading.source import parses
+from mnist_utils.grading.source import parse
 
 STRICT = replace(FOURTH, whole_map="fully connected")
 REPORTS = sorted(path.parent for path in ROOT.glob("reports/*/seed-0/run.json"))
@@ -353,7 +353,7 @@ def test_code_that_does_not_parse_is_searched_and_decides_nothing():
     broken = made.NET.replace("super().__init__()", "super().__init__(\n").replace(
         "nn.AdaptiveAvgPool2d(1)", "nn.Linear(3, 10)"
     )
-    assert not parses(broken)
+    assert not parse(broken)
     iteration = only(notebook(code(broken), code("t()", course_log([9950]))))
     assert outcomes(iteration)[3] == NOT_SHOWN and not iteration.fully_connected[0].shown
     assert "cell 1 [1], source line" in iteration.fully_connected[0].line.where
@@ -371,10 +371,10 @@ def test_a_layer_that_the_code_has_and_the_table_lacks_is_for_a_person_to_look_a
 
 
 def test_ipython_lines_are_passed_over():
-    assert parses(
+    assert parse(
         "%%time\n%matplotlib inline\n!ls\nfiles = !ls\nif True:\n    %pip install x\nmodel?\nx = 1\n"
     )
-    assert not parses("%%bash\nls")
+    assert not parse("%%bash\nls")
 
 
 # Accuracies and epochs, as people print them
