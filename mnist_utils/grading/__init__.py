@@ -6,10 +6,11 @@ evidence.
 
 One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and
 `source` find what lines, tables and code say; `trainings` and `iterations` put together what
-belongs together; `rules` judges; `course` and `output` tell. Nothing here trains or loads torch,
-or knows whether a log is honest: it shows where everything stands, for a person to look.
+belongs together; `rules` judges; `course` and `output` tell. Nothing here knows whether a log is
+honest: it shows where everything stands, for a person to look.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,12 +43,16 @@ class Judged:
         """Better first: one that passes, logs before tests and texts, nearer to all rules,
         accuracy."""
         iteration = self.iteration
-        training = iteration.training
         outcomes = [verdict.outcome for verdict in self.verdicts]
-        points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
-        first = (self.outcome != PASS, not training.epochs, iteration.form == "text", -points)
-        results = [-accuracy.percent for accuracy in (training.accuracies or training.after)[-1:]]
-        return (*first, outcomes.count(FAIL), results, (iteration.parameters or (10**12,))[0])
+        return (
+            self.outcome != PASS,
+            not iteration.training.epochs,
+            iteration.form == "text",
+            -2 * outcomes.count(PASS) - outcomes.count(NOT_SHOWN),
+            outcomes.count(FAIL),
+            -iteration.result.percent if iteration.result else 0,
+            iteration.parameters.low if iteration.parameters else math.inf,
+        )
 
 
 @dataclass
@@ -93,14 +98,12 @@ def grade(
     or takes longer than `time_limit` seconds, has the reason in `problems`. Raises UsageError for
     bad paths.
     """
-    if roster:
-        students = course.match(course.read_roster(Path(roster)), paths, each)
-    else:
-        students = [(course.Student(), source) for source in find_submissions(paths, each)]
-    sources = [source for _, source in students if source]
+    students = course.read_roster(Path(roster)) if roster else []
+    handed_in = course.match(students, find_submissions(paths, each))
     work = partial(grade_one, rules=rules, only=only, seconds=time_limit)
-    results, grades = iter(mapper(work, sources)), []
-    for student, source in students:
+    results = iter(mapper(work, [source for _, source in handed_in if source]))
+    grades = []
+    for student, source in handed_in:
         result = Grade(student.name or student.id, problems=["nothing was handed in"])
         if source:
             result = next(results)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..assignment import PASS
 from ..errors import UsageError
-from .archive import Source, find_submissions
+from .archive import Source
 from .lines import clean_name
 
 EXPORTED = re.compile(r"_(\d{2,9})_assignsubmission|^[^\W_]+_(?:LATE_)?(\d{2,9})_\d+_", re.I)
@@ -46,32 +46,27 @@ def read_roster(path: Path) -> list[Student]:
     return students
 
 
-def match(students: list[Student], paths: list, each: bool) -> list[tuple[Student, Source | None]]:
-    """Each student with what was handed in, if anything, then what belongs to nobody.
-
-    A student's path counts; without one, the submission whose name holds the id, or the name.
-    """
-    left = dict.fromkeys(find_submissions(paths, each))
+def match(students: list[Student], sources: list[Source]) -> list[tuple[Student, Source | None]]:
+    """Each student with what was handed in, if anything, then what belongs to nobody."""
+    left = dict.fromkeys(sources)
     found: list[tuple[Student, Source | None]] = []
     for student in students:
-        end = Path(student.path).parts
-        name = _plain(student.name)
-        for source in left:
-            numbers = re.findall(r"[^\W_]+", source.name)
-            parts = Path(source.path, source.inside).parts
-            if end and parts[-len(end) :] == end:
-                break
-            if not end and (student.id in numbers or (name and name in _plain(source.name))):
-                break
-        else:
-            source = None
+        source = next((source for source in left if _belongs(source, student)), None)
         left.pop(source, None)
         found.append((student, source))
     return found + [(Student(), source) for source in left]
 
 
-def _plain(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).lower()
+def _belongs(source: Source, student: Student) -> bool:
+    """A student's path counts; without one, a submission's name that holds the id, or the name."""
+    if end := Path(student.path).parts:
+        return Path(source.path, source.inside).parts[-len(end) :] == end
+    if student.id in re.findall(r"[^\W_]+", source.name):
+        return True
+    name, file = (
+        "".join(filter(str.isalnum, text)).lower() for text in (student.name, source.name)
+    )
+    return bool(name) and name in file
 
 
 def name_alike(grades: list) -> None:

@@ -58,13 +58,11 @@ def read_document(name: str, data: bytes) -> Document:
     if suffix not in FORMS:
         raise Refused("not a notebook, HTML, Markdown or text")
     form = FORMS[suffix]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = data.decode("utf-16", "replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", "replace")
+    is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("utf-16" if is_wide else "cp1252", "replace")
     if form in ("notebook", "html") and text.count("<") > MAX_TAGS:
         raise Refused(f"HTML of more than {MAX_TAGS:,} tags")
     if form == "notebook":
@@ -121,18 +119,16 @@ def _notebook_cell(number: int, cell: dict) -> Cell:
     errors: list[str] = []
     before = None
     for output in _dicts(cell.get("outputs")):
-        kind = output.get("output_type")
-        stream = None
-        if kind in ("error", "pyerr"):
+        if output.get("output_type") in ("error", "pyerr"):
             said = f"{_text(output.get('ename'))}: {_text(output.get('evalue'))}".strip(": ")
             errors.append(said or "an error")
             continue
-        if kind == "stream":
-            stream = output.get("name", output.get("stream"))
+        is_stream = output.get("output_type") == "stream"
+        stream = output.get("name", output.get("stream")) if is_stream else None
         # each output has lines of its own, but a stream that was cut in pieces is whole again
         if parts and not parts[-1].endswith("\n") and (stream is None or stream != before):
             parts.append("\n")
-        parts.append(_text(output.get("text")) if kind == "stream" else _shown(output))
+        parts.append(_shown(output))
         before = stream
     count = cell.get("execution_count", cell.get("prompt_number"))
     if type(count) is not int or not 0 <= count < 10**9:

@@ -72,9 +72,9 @@ def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[s
 
 def missed(grade) -> str:
     """Which rules were not passed, and by how much."""
-    if not grade.best:
-        return "; ".join(grade.problems[:1])
-    return "; ".join(verdict.missed for verdict in grade.best.verdicts if verdict.missed)
+    verdicts = grade.best.verdicts if grade.best else []
+    told = [verdict.missed for verdict in verdicts if verdict.missed]
+    return "; ".join(told if grade.best else grade.problems[:1])
 
 
 def said(grade) -> str:
