@@ -8,11 +8,12 @@ A flag is something that a person should look at; it decides nothing.
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from .facts import Accuracy
 from .lines import Line, check_time, cut, lines_of
-from .source import CellCode, Model, read_code
+from .source import Model, read_code
 from .tables import PASTED, Count, Table, find_counts, find_tables
 from .trainings import Training, find_trainings
 from .words import Words, read_words
@@ -135,9 +136,8 @@ class _Placed(NamedTuple):
         return self.what.line.at
 
 
-def _each_its_model(things: list, code: CellCode) -> list[_Placed]:
+def _each_its_model(things: list, models: list[Model]) -> list[_Placed]:
     """As many tables or counts as models in a cell belong to them in their order."""
-    models = code.made or code.used
     if len(models) != len(things):
         models = [models[0] if len(models) == 1 else None] * len(things)
     return list(map(_Placed, things, models))
@@ -169,16 +169,16 @@ class _Reading:
 
     def _read(self, cell, lines: list[Line], words: Words) -> None:
         """Find the tables and counts that a cell shows, and the model of each."""
-        code = self.code.cells.get(cell.number, CellCode([], []))
+        models = self.code.used[cell.number]
         tables = find_tables(lines, words)
-        self.found["table"] += _each_its_model(tables, code)
+        self.found["table"] += _each_its_model(tables, models)
         in_tables = {table.line.number for table in tables}
         for table in tables:
             total = (table.total or table).line.number
             in_tables |= set(range(total, total + 4))
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
-        for placed in _each_its_model(counts, code):
+        for placed in _each_its_model(counts, models):
             pasted = PASTED.fullmatch(placed.what.line.text[:80])
             only_said = self.document.prose and not pasted
             self.found["said" if only_said else "print"].append(placed)
@@ -197,15 +197,10 @@ class _Reading:
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
         first, last = training.cells
-        cells = [code for number, code in self.code.cells.items() if first <= number <= last]
         # the only model that its cells make or use, or the last one made before
-        made = list(dict.fromkeys(model for code in cells for model in code.made))
-        used = list(dict.fromkeys(model for code in cells for model in code.used))
-        model = None
-        if len(made) == 1 or len(used) == 1:
-            model = made[0] if len(made) == 1 else used[0]
-        elif cells and not made and not used:
-            model = self.code.last_made.get(first)
+        cells = [models for cell, models in self.code.used.items() if first <= cell <= last]
+        models = list(dict.fromkeys(chain.from_iterable(cells))) or [self.code.last.get(first)]
+        model = models[0] if len(models) == 1 else None
         table = self._belonging("table", index, model)
         model = model or (table and table.model)
         prints = self._belonging("print", index, model)
@@ -297,7 +292,7 @@ def _read_model(iteration: Iteration, model: Model) -> None:
         elif layer.kind in LAYERS and layer.kind not in iteration.layers:
             iteration.layers[layer.kind] = Found(f"{layer.kind} in the code", layer.line)
     if not iteration.layers_from:
-        convolutions = model.of("convolution")
+        convolutions = [layer for layer in model.layers if layer.kind == "convolution"]
         iteration.convolutions = len(convolutions)
         iteration.layers_from = "code" * bool(convolutions and model.known)
         for layer in convolutions:

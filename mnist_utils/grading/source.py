@@ -58,34 +58,24 @@ class Model:
     layers: list[Layer] = field(default_factory=list)
     known: bool = True
 
-    def of(self, kind: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.kind == kind]
-
-
-class CellCode(NamedTuple):
-    """The models that a cell makes, and those that it uses, or else the last one that it defines."""
-
-    made: list[Model]
-    used: list[Model]
-
 
 @dataclass
 class Code:
-    """All code of a document, cell by cell; `held` are variables that hold a model."""
+    """All code of a document. `made`, `used` and `last` have a cell's number as their key."""
 
-    cells: dict[int, CellCode] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
-    held: dict[str, Model] = field(default_factory=dict)
+    held: dict[str, Model] = field(default_factory=dict)  # variables that hold one
+    made: dict[int, list[Model]] = field(default_factory=dict)
+    used: dict[int, list[Model]] = field(default_factory=dict)  # made, or else named, or defined
+    last: dict[int, Model | None] = field(default_factory=dict)  # made or defined up to its end
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
-    last_made: dict[int, Model | None] = field(default_factory=dict)  # at the end of each cell
 
     def role_of(self, said: str) -> str:
         """Whether the function that prints such a line trains or tests; `said` has letters only."""
-        roles: set[str] = set()
-        for length in range(min(24, len(said)) + 1):
-            roles |= self.prints.get(said[len(said) - length :], set())
+        ends = {said[at:] for at in range(max(0, len(said) - 24), len(said) + 1)}
+        roles = set().union(*(self.prints.get(end, ()) for end in ends))
         return roles.pop() if len(roles) == 1 else ""
 
 
@@ -96,14 +86,14 @@ def read_code(document, helpers=()) -> Code:
         for cell in source.cells:
             check_time()
             left -= len(cell.source)
+            made, used = [], []
             if cell.kind == "code" and len(cell.source) <= min(MAX_SOURCE, left):
                 known = len(code.models)
-                found = _read_cell(source, cell, code)
-                last = [last, *list(code.models.values())[known:], *found.made][-1]
-                if source is document:
-                    code.cells[cell.number] = found
+                made, used = _read_cell(source, cell, code)
+                last = [last, *list(code.models.values())[known:], *made][-1]
             if source is document:
-                code.last_made[cell.number] = last
+                code.made[cell.number], code.used[cell.number] = made, made or used
+                code.last[cell.number] = last if cell.kind == "code" else None
     return code
 
 
@@ -146,7 +136,8 @@ def _owner(node: ast.AST) -> ast.AST | None:
     return node.value if isinstance(node, ast.Attribute) else None
 
 
-def _read_cell(document, cell, code: Code) -> CellCode:
+def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
+    """The models that a cell makes, and those that it uses, or else the last one that it defines."""
     lines = cell.source.split("\n")
     place = (document.name, cell.number * (document.form != "python"), cell.count, "source")
 
@@ -161,7 +152,7 @@ def _read_cell(document, cell, code: Code) -> CellCode:
     if tree is None:
         linear = [n for n, line in enumerate(lines, 1) if LINEAR.search(line.partition("#")[0])]
         code.unparsed += map(line_at, linear)
-        return CellCode([], [])
+        return [], []
     defined = []
     for node in _nodes(tree):
         bases = set(map(_name, getattr(node, "bases", ())))
@@ -176,7 +167,7 @@ def _read_cell(document, cell, code: Code) -> CellCode:
     names = code.models | code.held
     outside = _nodes(tree, ast.ClassDef, *FUNCTION)
     used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
-    return CellCode(made, list(dict.fromkeys(used)) or defined[-1:])
+    return made, list(dict.fromkeys(used)) or defined[-1:]
 
 
 def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:

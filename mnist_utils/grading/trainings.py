@@ -171,7 +171,7 @@ def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
     if not numbers or first != numbers[-1] + 1 or before[-1].line.cell == run[0].line.cell:
         return False
     between = range(before[-1].line.cell + 1, run[0].line.cell + 1)
-    return not any(code.cells[number].made for number in between if number in code.cells)
+    return not any(code.made.get(number) for number in between)
 
 
 def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
