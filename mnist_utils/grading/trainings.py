@@ -191,12 +191,11 @@ def _training(run: list[Fact], document, code: Code) -> Training:
     """What a run says, put together."""
     first, last = run[0].line, run[-1].line
     training = Training(document.name, first, (first.cell, last.cell), last.at)
-    begun: Counter = Counter()
     for fact in run:
         if fact.kind == "bar" and fact.form.startswith("test"):
             training.test_iterations[fact.of] += fact.complete
-        elif fact.kind == "bar":
-            (training.iterations if fact.complete else begun)[fact.of] += 1
+        elif fact.kind == "bar" and fact.complete:
+            training.iterations[fact.of] += 1
         elif fact.kind == "split":
             training.validated_on = fact.number
         elif fact.kind == "claim":
@@ -206,7 +205,6 @@ def _training(run: list[Fact], document, code: Code) -> Training:
         elif fact.kind == "truncated" and not training.truncated:
             training.truncated = True
             training.notes.append("the output is truncated, its beginning is not shown")
-    training.iterations = training.iterations or begun  # widgets show only how they begin
     if len(training.iterations) == 2 and not training.test_iterations:
         # bars that do not say so are of test images where longer ones stand between them
         (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
