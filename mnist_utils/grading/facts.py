@@ -128,7 +128,7 @@ class _Reader:
         self.prose = prose
         self.evaluates = evaluates
         self.found: list[Fact] = []
-        self.table = EpochTable(words)
+        self.table = EpochTable(words, self._accuracies)
         self.fenced = False
         self.context = ("", 9)  # whose accuracy a short line spoke of, and lines since then
         self.fresh = False  # an epoch began, and none of Keras' bars was complete since
@@ -311,8 +311,9 @@ class EpochTable:
     EXPERIMENTS = re.compile(r"param|model|arch|exper|\bexp\b|version|\brun\b|batch|iter", re.I)
     EPOCH = re.compile(r"\**(?:epoch\s*)?(\d{1,4})(?:\s*/\s*(\d{1,4}))?\**", re.I)
 
-    def __init__(self, words: Words):
+    def __init__(self, words: Words, read):
         self.words = words
+        self.read = read  # the accuracies of a line
         self.columns: list[str] = []
         self.is_epochs = False
         self.misses = self.last = 0
@@ -360,15 +361,13 @@ class EpochTable:
         return True
 
     def _accuracies(self, line: Line, cells: list[str]) -> list[Fact]:
+        """A row's accuracies, each read like a line that has its column's name before it."""
         found = []
-        roles = [self.words.whose(column) for column in self.columns]
-        for column, role, cell in zip(self.columns, roles, cells):
-            number = NUMBER.match(cell.strip("* ✅⭐"))
-            is_accuracy = self.words.accuracy.search(column) and not self.words.claim.search(column)
-            if number and is_accuracy and (accuracy := _share(number[1], number[2], line)):
-                kind = role or ("test" if "test" in roles else "unnamed")
-                found.append(Fact(kind, line, accuracy, form=f"table {column}"))
-        return found
+        tests = any(self.words.whose(column) == "test" for column in self.columns)
+        for column, cell in zip(self.columns, cells):
+            text = f"{column}: {cell.strip('* ✅⭐')}"
+            found += self.read(line, text, "test" if tests else "", f"table {column}")
+        return [fact for fact in found if fact.kind != "claim"]
 
 
 def split_columns(text: str) -> list[str]:
