@@ -25,7 +25,7 @@ IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without th
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
 MAX_PLACED = 2_000  # tables or counts of one document
-EMPTY = Training("", Line("", ""))
+EMPTY = Training(Line("", ""), Line("", ""))
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
 
@@ -196,7 +196,7 @@ class _Reading:
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
-        first, last = training.cells
+        first, last = training.line.cell, training.end.cell
         # the only model that its cells make or use, or the last one made before
         cells = [models for cell, models in self.code.used.items() if first <= cell <= last]
         models = list(dict.fromkeys(chain.from_iterable(cells))) or [self.code.last.get(first)]
@@ -218,7 +218,7 @@ class _Reading:
         named = [thing for thing in self.found[origin] if model and thing.model is model]
         things = named or [x for x in self.found[origin] if not (model and x.model)]
         starts = [training.line.at for training in self.trainings]
-        begin = self.trainings[index - 1].end if index else (-1, -1)
+        begin = self.trainings[index - 1].end.at if index else (-1, -1)
         end = [*starts, (math.inf, 0)][index + 1]
         before = [thing for thing in things if thing.at < starts[index]]
         above = [thing for thing in before if thing.at > begin]
@@ -238,7 +238,7 @@ class _Reading:
         line = training.line if training is not EMPTY else shown.line
         iteration = Iteration(self.document.name, self.document.form, line, training, shown)
         if training is EMPTY:
-            iteration.training = Training("", line)
+            iteration.training = Training(line, line)
             iteration.flags += self.flags
         counts = {origin: placed.what for origin, placed in found.items() if placed}
         if table:

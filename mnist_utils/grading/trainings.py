@@ -30,14 +30,12 @@ class Training:
 
     `images` is "test" or "unnamed"; `epochs` is how many the log shows, 0 where it shows none;
     `announced` how many it says will come; `numbers` the epoch of each accuracy, from 1; `after`
-    what was measured again at the end; `claims` what the text says of a best epoch; `cells` from
-    and to.
+    what was measured again at the end; `claims` what the text says of a best epoch; `line` and
+    `end` are its first and last line.
     """
 
-    document: str
     line: Line
-    cells: tuple[int, int] = (0, 0)
-    end: tuple[int, int] = (0, 0)  # place of its last line
+    end: Line
     accuracies: list[Accuracy] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     images: str = "test"
@@ -76,7 +74,8 @@ def find_trainings(
     """The trainings that a document logs, in their order; where it logs none, what was tested
     once, or what a text says, as one without epochs. `lines` are each cell's output."""
     trainings: list[Training] = []
-    others: list[Training] = []
+    claims: list[Accuracy] = []
+    tested: list[Accuracy] = []  # where there is no training, or before one
     last_run: list[Fact] = []
     left = MAX_FACTS
     for cell in document.cells:
@@ -85,39 +84,34 @@ def find_trainings(
         left -= len(facts)
         for run in _runs(_numbered(facts)):
             check_time()
-            training = _training(run, document, code)
+            training = _training(run, code)
             if _goes_on(last_run, run, code):
                 last_run += run
-                trainings[-1] = _training(last_run, document, code)
+                trainings[-1] = _training(last_run, code)
             elif not _is_training(training, run, document, cell):
-                is_after = trainings and document.form != "text"
-                others += [] if is_after else [training]
-                if is_after:
-                    trainings[-1].after += training.accuracies + training.after
+                after = training.accuracies + training.after
+                if trainings and document.form != "text":
+                    trainings[-1].after += after
                     trainings[-1].claims += training.claims
+                else:
+                    claims += training.claims
+                    tested += after
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
                 _take_over(training, earlier)
             elif len(trainings) < MAX_TRAININGS:
                 trainings.append(training)
                 last_run = run
-    for training in trainings[:1] if left <= 0 else ():
-        training.notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
-    return trainings + _left_over(trainings, others, document)
-
-
-def _left_over(trainings: list[Training], others: list[Training], document) -> list[Training]:
-    """What was tested before any training, or is only said: a result where there is no training."""
-    claims = [claim for one in others for claim in one.claims]
-    after = [accuracy for one in others for accuracy in one.accuracies + one.after]
-    if document.form == "text":
-        claims = sorted(claims + after, key=lambda accuracy: accuracy.line.at)
-        after = []
+    if left <= 0 and trainings:
+        trainings[0].notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
+    if document.form == "text":  # what a text says was tested is only said
+        claims = sorted(claims + tested, key=lambda accuracy: accuracy.line.at)
+        tested = []
     for training in trainings:
         training.claims += claims
-    if trainings or not (claims or after):
-        return []
-    line = (after or claims)[0].line
-    return [Training(document.name, line, (line.cell, line.cell), after=after, claims=claims)]
+    if not trainings and (tested or claims):
+        line = (tested or claims)[0].line
+        trainings = [Training(line, line, after=tested, claims=claims)]
+    return trainings
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
@@ -187,10 +181,9 @@ def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
     return training.epochs > 1 and not EVALUATES.search(cell.source)
 
 
-def _training(run: list[Fact], document, code: Code) -> Training:
+def _training(run: list[Fact], code: Code) -> Training:
     """What a run says, put together."""
-    first, last = run[0].line, run[-1].line
-    training = Training(document.name, first, (first.cell, last.cell), last.at)
+    training = Training(run[0].line, run[-1].line)
     for fact in run:
         if fact.kind == "bar" and fact.form.startswith("test"):
             training.test_iterations[fact.of] += fact.complete
@@ -210,7 +203,7 @@ def _training(run: list[Fact], document, code: Code) -> Training:
         (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
         if abs(n - m) <= 1 + n // 4:
             training.test_iterations[short] = training.iterations.pop(short)
-    _choose_series(training, run, document, code)
+    _choose_series(training, run, code)
     _count_epochs(training, run)
     if len(training.accuracies) == 1 < training.epochs:  # tested once, after the last epoch
         training.after = training.accuracies + training.after
@@ -218,7 +211,7 @@ def _training(run: list[Fact], document, code: Code) -> Training:
     return training
 
 
-def _choose_series(training: Training, run: list[Fact], document, code: Code) -> None:
+def _choose_series(training: Training, run: list[Fact], code: Code) -> None:
     """Of what was printed an epoch in several forms, the one with counts, or the most epochs."""
     tests = [fact for fact in run if fact.kind == "test"]
     finals = [fact for fact in run if fact.kind == "final"]
