@@ -40,8 +40,7 @@ class Judged:
 
     @property
     def rank(self) -> tuple:
-        """Better first: one that passes, logs before tests and texts, nearer to all rules,
-        accuracy."""
+        """Better first: what passes, logs before texts, nearer to all rules, accuracy."""
         iteration = self.iteration
         outcomes = [verdict.outcome for verdict in self.verdicts]
         return (

@@ -94,8 +94,7 @@ def reason(error: BaseException) -> str:
 
 
 class _Entry(NamedTuple):
-    """A file of a folder or zip file: sizes in bytes, why it must not be read, and how it is
-    opened."""
+    """A file of a folder or zip file: sizes in bytes, why it is refused, how it is opened."""
 
     name: str
     size: int
@@ -136,8 +135,7 @@ class Submission:
                 self.problems.append((not alone) * f"{clean_name(name)}: " + reason(error))
 
     def _is_wanted(self, name: str) -> bool:
-        """Whether the file has a form that is read, and `only` names it; models lie in .py
-        files."""
+        """Whether a file has a form that is read, and `only` names it or it may hold models."""
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         if suffix not in {*FORMS, ".zip"} or any(map(_passed_over, path.parts)):

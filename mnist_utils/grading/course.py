@@ -83,8 +83,7 @@ def name_alike(grades: list) -> None:
 
 
 def read_points(text: str) -> dict[str, float]:
-    """Points a rule, from "accuracy=4,parameters=3,epochs=2,fully_connected=1". Raises
-    UsageError."""
+    """Points a rule, from a text as "accuracy=4,parameters=3". Raises UsageError."""
     points = {}
     for part in text.split(","):
         key, _, number = part.partition("=")
@@ -95,8 +94,7 @@ def read_points(text: str) -> dict[str, float]:
 
 
 def total(grade, points: dict[str, float]) -> str:
-    """The points of a submission's best iteration, for the rules that it passes. Raises
-    UsageError."""
+    """The points for the rules that a submission passes. Raises UsageError."""
     verdicts = grade.best.verdicts if grade.best else []
     keys = [verdict.key for verdict in verdicts]
     if verdicts and not points.keys() <= set(keys):
@@ -107,8 +105,7 @@ def total(grade, points: dict[str, float]) -> str:
 
 
 def import_rows(form: str, grades: list, points: dict[str, float], told, name: str) -> list[list]:
-    """The rows that "canvas" or "moodle" imports; `told(grade)` is a comment, `name` the
-    assignment."""
+    """What "canvas" or "moodle" imports; `told(grade)` comments, `name` is the assignment's."""
     most = f"{sum(points.values()):g}"
     rows = [["Identifier", "Full name", "Grade", "Maximum Grade", "Feedback comments"]]
     if form == "canvas":

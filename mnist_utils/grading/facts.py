@@ -319,8 +319,7 @@ class EpochTable:
         self.misses = self.last = 0
 
     def take(self, line: Line) -> list[Fact] | None:
-        """The facts of a row, [] for a heading or rule, None where the line is none of a
-        table's."""
+        """The facts of a row, [] of a heading or rule, None where it is no line of a table."""
         if self._begins(line.text):
             return []
         if not self.columns:

@@ -276,8 +276,7 @@ def _read_table(iteration: Iteration) -> None:
 
 
 def _read_model(iteration: Iteration, model: Model) -> None:
-    """What the code says of the layers, where a table does not; it does not say how large maps
-    are."""
+    """What the code says of the layers, where a table does not; it does not say the maps' sizes."""
     iteration.model = model.name
     in_table = bool(iteration.fully_connected)
     has_table = bool(iteration.table.rows)

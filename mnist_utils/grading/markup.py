@@ -65,8 +65,7 @@ def _visible(html: str) -> str:
 
 
 def text_of(html: str) -> str:
-    """The text of HTML, with bars between the columns of a table and a line for each of its
-    rows."""
+    """The text of HTML; of a table a line a row, with bars between the columns."""
     html = _visible(html)
     parts, at = [], 0
     for match in TAG.finditer(html):

@@ -27,8 +27,7 @@ from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
-    """One submission in words, by the column's name, from its best iteration; "" where something is
-    not shown."""
+    """A submission's best iteration in words, by the column's name; "" where it is not shown."""
     verdicts = grade.best.verdicts if grade.best else []
     iteration = grade.best.iteration if grade.best else NOTHING
     training = iteration.training

@@ -40,11 +40,10 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Layer(NamedTuple):
-    """A layer that code makes, kept in an attribute or "functional"; `kernel` is its largest side
-    in pixels, None where that is unknown."""
+    """A layer that code makes; `kernel` is its largest side in pixels, None where unknown."""
 
     kind: str
-    attribute: str
+    attribute: str  # of the class that keeps it, or "functional"
     line: Line
     kernel: int | None = None
 
@@ -86,13 +85,13 @@ def read_code(document, helpers=()) -> Code:
         for cell in source.cells:
             check_time()
             left -= len(cell.source)
-            made, used = [], []
+            made, used, defined = [], [], []
             if cell.kind == "code" and len(cell.source) <= min(MAX_SOURCE, left):
-                known = len(code.models)
-                made, used = _read_cell(source, cell, code)
-                last = [last, *list(code.models.values())[known:], *made][-1]
+                made, used, defined = _read_cell(source, cell, code)
+            last = [last, *defined, *made][-1]
             if source is document:
-                code.made[cell.number], code.used[cell.number] = made, made or used
+                code.made[cell.number] = made
+                code.used[cell.number] = made or used or defined[-1:]
                 code.last[cell.number] = last if cell.kind == "code" else None
     return code
 
@@ -136,8 +135,8 @@ def _owner(node: ast.AST) -> ast.AST | None:
     return node.value if isinstance(node, ast.Attribute) else None
 
 
-def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
-    """The models that a cell makes, and those that it uses, or else the last one that it defines."""
+def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model], list[Model]]:
+    """The models that a cell makes, those that it names, and those that it defines."""
     lines = cell.source.split("\n")
     place = (document.name, cell.number * (document.form != "python"), cell.count, "source")
 
@@ -152,7 +151,7 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
     if tree is None:
         linear = [n for n, line in enumerate(lines, 1) if LINEAR.search(line.partition("#")[0])]
         code.unparsed += map(line_at, linear)
-        return [], []
+        return [], [], []
     defined = []
     for node in _nodes(tree):
         bases = set(map(_name, getattr(node, "bases", ())))
@@ -167,7 +166,7 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
     names = code.models | code.held
     outside = _nodes(tree, ast.ClassDef, *FUNCTION)
     used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
-    return made, list(dict.fromkeys(used)) or defined[-1:]
+    return made, list(dict.fromkeys(used)), defined
 
 
 def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
@@ -198,8 +197,7 @@ def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
 
 
 def _read_class(node: ast.ClassDef, code: Code, line_at) -> Model:
-    """The layers that a class makes and uses in other methods than its __init__, and those of the
-    classes that it inherits from."""
+    """The layers that a class makes and uses outside of its __init__, and those it inherits."""
     model, used = Model(node.name), set()
     methods = {part.name: part for part in node.body if isinstance(part, FUNCTION)}
     for name, method in methods.items():
@@ -231,7 +229,8 @@ def _read_parts(model: Model, tree: ast.AST, code: Code, line_at) -> None:
             model.layers.append(Layer(kind, "functional", line_at(node.lineno)))
         elif name in code.models:
             part = code.models[name]
-            model.layers += [layer._replace(attribute=held_in) for layer in part.layers]
+            room = MAX_LAYERS - len(model.layers)
+            model.layers += [layer._replace(attribute=held_in) for layer in part.layers[:room]]
             model.known = model.known and part.known
         elif name[:1].isupper():
             model.known = model.known and bool(owner or LIBRARY.search(name))

@@ -136,10 +136,8 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
 
 
 def _mark_whole_maps(rows: list[Row]) -> None:
-    """Mark what makes one output of a whole map: a global average, or a convolution over all of it.
-
-    The convolution's weights fit the map's size, so that one in another branch is not taken for it.
-    """
+    """Mark what makes one output of a whole map: a global average, or a convolution over all of it,
+    whose weights fit the map's size, so that one in another branch is not taken for it."""
     before = None  # the last row that has a map
     for i, row in enumerate(rows):
         if before and row.shape[1:] == (1, 1) != before.shape[1:]:

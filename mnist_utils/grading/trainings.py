@@ -115,8 +115,7 @@ def find_trainings(
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
-    """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch
-    each."""
+    """The facts with "Epoch 1/1" numbered on: Keras prints it where an epoch is a `fit` each."""
     single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
     if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
         return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
@@ -320,8 +319,7 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
 
 
 def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
-    """Whether the last epoch was begun and nothing of it was finished, though that of others
-    was."""
+    """Whether nothing of the last epoch was finished, though something of the others was."""
     places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
     before, last = places[numbers[-2]], places[numbers[-1]]
     done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
