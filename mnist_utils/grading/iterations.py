@@ -99,10 +99,9 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     kept: list[Iteration] = []
     known: dict[tuple, Iteration] = {}
     for document in submission.documents:
-        found = []
-        if document.form != "python":
-            found = _Reading(document, helpers, words).iterations()
-        for iteration in found:
+        if document.form == "python":
+            continue
+        for iteration in _Reading(document, helpers, words).iterations():
             check_time()
             twin = known.get(iteration.series[1:] and iteration.series)
             if twin and twin.document != iteration.document and _same_count(twin, iteration):
@@ -339,10 +338,6 @@ def _log_flags(iteration: Iteration) -> list[str]:
     for again in training.after:
         if last and abs(again.percent - last.percent) > 0.005 + again.half + last.half:
             flags.append(f"tested again: {again}, not the last epoch's {last} ({again.line})")
-    if training.first_epoch > 1:
-        flags.append(f"the log begins at epoch {training.first_epoch}")
-    elif training.announced > max(training.epochs, 1):
-        flags.append(f"{training.announced} epochs were announced, {training.epochs} are logged")
     if training.images == "unnamed":
         flags.append(f"the accuracy does not say of which images it is ({training.line})")
     totals = {a.total for a in training.accuracies} | {training.validated_on}

@@ -176,6 +176,7 @@ def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) 
             iteration, training = judged.iteration, judged.iteration.training
             count = iteration.parameters
             one = vars(iteration) | vars(training)
+            del one["training"]  # each of its parts stands here itself
             one |= {"outcome": judged.outcome, "verdicts": judged.verdicts}
             one |= {"parameters": count.low if count and count.low == count.high else None}
             one |= {"parameters_shown": str(count or ""), "iterations": iteration.iterations}
