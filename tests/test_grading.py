@@ -24,8 +24,7 @@ from mnist_utils.errors import UsageError
 from mnist_utils.grading import NOT_SHOWN, grade, output
 from mnist_utils.grading.archive import Submission
 from mnist_utils.grading.iterations import find_iterations
-from mnist_utils.grading.markup import text_of
-from mnist_utils.grading.notebook import read_document
+from mnist_utils.grading.notebook import read_document, text_of
 from mnist_utils.grading.rules import FIFTH, FOURTH, judge, load_rules
 from mnist_utils.grading.source import parse
 

@@ -4,7 +4,7 @@ evidence.
     grades = grade(["student-a.ipynb", "student-b.zip"], load_rules("4"))
     print(output.terminal_table(grades))
 
-One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and
+One direction: `archive` and `notebook` read files to cells; `facts`, `tables` and
 `source` find what lines, tables and code say; `trainings` and `iterations` put together what
 belongs together; `rules` judges; `course` and `output` tell. Nothing here knows whether a log is
 honest: it shows where everything stands, for a person to look.

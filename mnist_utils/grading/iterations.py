@@ -24,7 +24,7 @@ COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
-MAX_PLACED = 2_000  # tables or counts of one document
+MAX_PLACED = 200  # tables or counts of one document
 EMPTY = Training(Line("", ""), Line("", ""))
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 

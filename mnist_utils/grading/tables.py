@@ -51,7 +51,6 @@ BEFORE = re.compile(
 )
 BARE = re.compile(r"\s{0,40}\(?\s{0,9}(\d{1,3}(?:,\d{3})+|\d{3,9})\s{0,9}[,)]?\s{0,40}")
 MAX_ROWS = 600
-MAX_TABLES = 60  # of one cell
 
 
 class Count(NamedTuple):
@@ -103,14 +102,12 @@ def layer_kind(name: str) -> str:
 
 
 def find_tables(lines: list[Line], words: Words) -> list[Table]:
-    """The summary tables in what one cell printed, the first MAX_TABLES of them."""
+    """The summary tables in what one cell printed."""
     tables: list[Table] = []
     table, idle, output = None, 0, 0
     for line in lines:
         lower = line.text.lower()
         if "param" in lower and HEADER.search(lower[:400]) and not (table and not table.rows):
-            if len(tables) == MAX_TABLES:
-                break
             table, idle = Table(line), 0
             named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", lower[:400])
             output = named.index("output") if "output" in named else 0
