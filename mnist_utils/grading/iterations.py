@@ -25,7 +25,6 @@ IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without th
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
 MAX_PLACED = 200  # tables or counts of one document
-EMPTY = Training(Line("", ""), Line("", ""))
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
 
@@ -51,7 +50,6 @@ class Iteration:
 
     document: str
     form: str
-    line: Line
     training: Training
     table: Table
     model: str = ""
@@ -68,11 +66,11 @@ class Iteration:
 
     @property
     def name(self) -> str:
-        place = ""
-        if self.line.cell:
-            place = f"cell {self.line.cell}"
-        elif self.line.text:
-            place = f"line {self.line.number}"
+        line, place = self.training.line, ""
+        if line.cell:
+            place = f"cell {line.cell}"
+        elif line.text:
+            place = f"line {line.number}"
         return ", ".join(part for part in (self.document, place, self.model) if part)
 
     @property
@@ -86,7 +84,7 @@ class Iteration:
         return tuple(round(accuracy.percent, 4) for accuracy in self.training.accuracies)
 
 
-NOTHING = Iteration("", "", Line("", ""), EMPTY, Table(Line("", "")))
+NOTHING = Iteration("", "", Training(Line("", ""), Line("", "")), Table(Line("", "")))
 
 
 def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
@@ -187,11 +185,11 @@ class _Reading:
             return [self._trained(index) for index in range(len(self.trainings))]
         tables, models = self.found["table"], list(self.code.models.values())
         if tables:
-            return [self._iteration(EMPTY, {"table": one}, one.model) for one in tables]
+            return [self._iteration(None, {"table": one}, one.model) for one in tables]
         last = {origin: things[-1] for origin, things in self.found.items() if things}
         if not last and not models:
             return []
-        return [self._iteration(EMPTY, last, models[0] if len(models) == 1 else None)]
+        return [self._iteration(None, last, models[0] if len(models) == 1 else None)]
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
@@ -207,7 +205,7 @@ class _Reading:
         found = {"table": table, "print": prints, "said": said}
         iteration = self._iteration(training, found, model)
         flags = training.notes + _log_flags(iteration)
-        flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + self.flags
+        flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
 
@@ -230,15 +228,13 @@ class _Reading:
         alone = named or self.document.form != "text" or len(things) == 1
         return before[-1] if before and alone else None
 
-    def _iteration(self, training: Training, found: dict, model: Model | None) -> Iteration:
-        """A training with its table, its model and what counts its parameters."""
+    def _iteration(self, training: Training | None, found: dict, model: Model | None) -> Iteration:
+        """A training, if any, with its table, its model and what counts its parameters."""
         table = found.get("table")
         shown = table.what if table else Table(Line("", self.document.name))
-        line = training.line if training is not EMPTY else shown.line
-        iteration = Iteration(self.document.name, self.document.form, line, training, shown)
-        if training is EMPTY:
-            iteration.training = Training(line, line)
-            iteration.flags += self.flags
+        training = training or Training(shown.line, shown.line)
+        iteration = Iteration(self.document.name, self.document.form, training, shown)
+        iteration.flags += self.flags
         counts = {origin: placed.what for origin, placed in found.items() if placed}
         if table:
             counts["table"] = shown.total or (shown.sum and Count(shown.sum, shown.sum, shown.line))
