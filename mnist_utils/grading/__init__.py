@@ -19,7 +19,7 @@ from pathlib import Path
 from ..assignment import FAIL, PASS
 from . import course
 from .archive import Source, find_submissions, read, reason
-from .iterations import Iteration, find_iterations
+from .iterations import NOTHING, Iteration, find_iterations
 from .lines import TooLong, within
 from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules, overall
 
@@ -74,9 +74,14 @@ class Grade:
         return min(self.judged, key=lambda judged: judged.rank, default=None)
 
     @property
+    def shown(self) -> Judged:
+        """The best iteration, or one that shows nothing."""
+        return self.best or Judged(NOTHING, [])
+
+    @property
     def outcome(self) -> str:
         """Of the best iteration: a submission passes where one of them satisfies all rules."""
-        return overall(self.best.verdicts if self.best else [])
+        return overall(self.shown.verdicts)
 
 
 def grade(

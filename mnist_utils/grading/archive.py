@@ -54,7 +54,12 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
             found.append(Source(clean_name(path.name), str(path)))
             continue
         try:
-            tops = _tops_in_zip(path) if is_zip else _tops_in_folder(path)
+            if is_zip:
+                with path.open("rb") as file, _open_zip(file) as archive:
+                    names = archive.namelist()
+                tops = {name.split("/")[0] + "/" * ("/" in name) for name in names}
+            else:
+                tops = {p.name + "/" * p.is_dir() for p in path.iterdir() if not p.is_symlink()}
         except Exception as error:  # of whatever kind a damaged archive raises
             said = f"{clean_name(str(path))} cannot be read ({reason(error)})"
             raise UsageError(said) from None
@@ -66,15 +71,6 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
             "nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder, zip"
         )
     return found
-
-
-def _tops_in_folder(path: Path) -> list[str]:
-    return [p.name + "/" * p.is_dir() for p in path.iterdir() if not p.is_symlink()]
-
-
-def _tops_in_zip(path: Path) -> set[str]:
-    with path.open("rb") as file, _open_zip(file) as archive:
-        return {name.split("/")[0] + "/" * ("/" in name) for name in archive.namelist()}
 
 
 def _is_submission(name: str) -> bool:

@@ -95,13 +95,10 @@ def read_points(text: str) -> dict[str, float]:
 
 def total(grade, points: dict[str, float]) -> str:
     """The points for the rules that a submission passes. Raises UsageError."""
-    verdicts = grade.best.verdicts if grade.best else []
-    keys = [verdict.key for verdict in verdicts]
-    if verdicts and not points.keys() <= set(keys):
-        unknown = ", ".join(sorted(points.keys() - set(keys)))
-        raise UsageError(f"points for {clean_name(unknown)}; the rules are {', '.join(keys)}")
-    passed = [verdict.key for verdict in verdicts if verdict.outcome == PASS]
-    return f"{sum(points.get(key, 0.0) for key in passed):g}"
+    outcomes = {verdict.key: verdict.outcome for verdict in grade.shown.verdicts}
+    if unknown := ", ".join(sorted(points.keys() - outcomes.keys())) * bool(outcomes):
+        raise UsageError(f"points for {clean_name(unknown)}; the rules are {', '.join(outcomes)}")
+    return f"{sum(points.get(key, 0.0) for key in outcomes if outcomes[key] == PASS):g}"
 
 
 def import_rows(form: str, grades: list, points: dict[str, float], told, name: str) -> list[list]:

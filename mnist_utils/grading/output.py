@@ -21,21 +21,21 @@ from ..records import write_text
 from ..templating import STYLE, TEMPLATES, fill, policy
 from . import course
 from .facts import Accuracy
-from .iterations import LAYERS, NOTHING
+from .iterations import LAYERS
 from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
     """A submission's best iteration in words, by the column's name; "" where it is not shown."""
-    verdicts = grade.best.verdicts if grade.best else []
-    iteration = grade.best.iteration if grade.best else NOTHING
+    iteration = grade.shown.iteration
     training = iteration.training
-    shown = sum(layer.shown for layer in iteration.fully_connected)
-    unsure = grade.best and (iteration.fully_connected or not iteration.layers_from)
-    none = "none" if grade.best else ""
+    connected = sum(layer.shown for layer in iteration.fully_connected) or "none"
+    if connected == "none" and (iteration.fully_connected or not iteration.layers_from):
+        connected = "?" * bool(grade.judged)
     target = float(100 * rules.target) - 1e-6
     pairs = zip(training.numbers, training.accuracies)
+    told = [f"{v.outcome}: {v.rule}: {v.evidence}" for v in grade.shown.verdicts]
     row = {
         "student": grade.student,
         "id": grade.id,
@@ -49,13 +49,11 @@ def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[s
         "parameters": iteration.parameters,
         "parameters_from": iteration.parameters_from,
         "epochs": training.epochs,
-        "fully_connected": shown or ("?" if unsure else none),
+        "fully_connected": connected,
         "whole_map": sum(found.shown for found in iteration.whole_map),
         "last_five": " ".join(map(percent, training.accuracies[-LAST:])),
         "at_target": " ".join(str(n) for n, a in pairs if a.percent >= target),
-    }
-    row |= {kind.replace(" ", "_"): "yes" * (kind in iteration.layers) for kind in LAYERS}
-    row |= {
+        **{kind.replace(" ", "_"): "yes" * (kind in iteration.layers) for kind in LAYERS},
         "batch_size": iteration.batch_size,
         "iterations": iteration.iterations,
         "trainings": len(grade.judged),
@@ -64,21 +62,20 @@ def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[s
         "said": said(grade),
         "problems": "; ".join(grade.problems),
         "iteration": iteration.name,
-        "verdicts": "; ".join(f"{v.outcome}: {v.rule}: {v.evidence}" for v in verdicts),
+        "verdicts": "; ".join(told),
     }
     return {name: str(value or "") for name, value in row.items()}
 
 
 def missed(grade) -> str:
     """Which rules were not passed, and by how much."""
-    verdicts = grade.best.verdicts if grade.best else []
-    told = [verdict.missed for verdict in verdicts if verdict.missed]
-    return "; ".join(told if grade.best else grade.problems[:1])
+    told = [verdict.missed for verdict in grade.shown.verdicts if verdict.missed]
+    return "; ".join(told + grade.problems[: not grade.judged])
 
 
 def said(grade) -> str:
     """What the texts of a submission say was reached, beside what its log shows."""
-    training = (grade.best.iteration if grade.best else NOTHING).training
+    training = grade.shown.iteration.training
     claims = [f"{c} ({c.line.where})" for c in training.claims if c.percent >= 90][:3]
     best = percent(training.best) or "no accuracy"
     return f"said: {', '.join(claims)}; the log shows {best} at best" if claims else ""
@@ -102,7 +99,7 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
         row = facts(grade, rules, points)
         best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
         only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
-        flags = len(grade.best.iteration.flags) if grade.best else 0
+        flags = len(grade.shown.iteration.flags)
         name = f"{row['student']} ({grade.name})" if row["student"] else grade.name
         shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
         shown += [row["epochs"], row["fully_connected"], str(flags or "")]
@@ -173,7 +170,8 @@ def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) 
         best = grade.judged.index(grade.best) if grade.best else None
         row = vars(grade) | {"outcome": grade.outcome, "best": best, "iterations": []}
         for judged in row.pop("judged"):
-            iteration, training = judged.iteration, judged.iteration.training
+            iteration = judged.iteration
+            training = iteration.training
             count = iteration.parameters
             one = vars(iteration) | vars(training)
             del one["training"]  # each of its parts stands here itself

@@ -173,8 +173,8 @@ def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
     """The models that a piece of code makes; their variables are kept in `code.held`."""
     made = []
     for node in _nodes(tree, ast.ClassDef):
-        holder = code.held.get(_name(_owner(node))) if isinstance(node, ast.Call) else None
-        if holder and _name(node) == "add":
+        holder = code.held.get(_name(_owner(node)))
+        if holder and isinstance(node, ast.Call) and _name(node) == "add":
             _read_parts(holder, node, code, line_at)
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
@@ -202,13 +202,14 @@ def _read_class(node: ast.ClassDef, code: Code, line_at) -> Model:
     methods = {part.name: part for part in node.body if isinstance(part, FUNCTION)}
     for name, method in methods.items():
         _read_parts(model, method, code, line_at)
-        for part in _nodes(method) if name != "__init__" else ():
-            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load):
-                used |= {part.attr} if _name(part.value) == "self" else set()
+        for part in _nodes(method):
+            is_used = name != "__init__" and isinstance(getattr(part, "ctx", None), ast.Load)
+            if is_used and _name(_owner(part)) == "self":
+                used.add(part.attr)
     if used:
         model.layers = [x for x in model.layers if x.attribute in used | {"", "functional"}]
     for base in map(_name, node.bases):
-        model.layers += code.models[base].layers if base in code.models else []
+        model.layers += code.models.get(base, Model("")).layers
     del model.layers[MAX_LAYERS:]
     return model
 
@@ -217,13 +218,13 @@ def _read_parts(model: Model, tree: ast.AST, code: Code, line_at) -> None:
     """Add the layers that a method or Sequential makes, in the order of the text."""
     attribute, end = "", 0
     for node in _nodes(tree):
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if isinstance(target, ast.Attribute) and _name(target.value) == "self":
-            attribute, end = target.attr, node.end_lineno
+        if isinstance(node, ast.Assign) and _name(_owner(node.targets[0])) == "self":
+            attribute = node.targets[0].attr
+            end = node.end_lineno
         if not isinstance(node, ast.Call) or node is tree or len(model.layers) >= MAX_LAYERS:
             continue
         name, owner = _name(node), _owner(node)
-        held_in = attribute if node.lineno <= end else ""
+        held_in = attribute * (node.lineno <= end)
         if name in FUNCTIONS and _name(owner) in ("F", "functional"):
             kind = layer_kind(name.replace("adaptive_avg", "global_avg"))
             model.layers.append(Layer(kind, "functional", line_at(node.lineno)))

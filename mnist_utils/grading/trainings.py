@@ -74,13 +74,12 @@ def find_trainings(
     """The trainings that a document logs, in their order; where it logs none, what was tested
     once, or what a text says, as one without epochs. `lines` are each cell's output."""
     trainings: list[Training] = []
-    claims: list[Accuracy] = []
-    tested: list[Accuracy] = []  # where there is no training, or before one
+    rest = Training(Line("", ""), Line("", ""))  # what belongs to none of them
     last_run: list[Fact] = []
     left = MAX_FACTS
     for cell in document.cells:
-        printed = lines.get(cell.number, [])
-        facts = read_facts(printed, words, document.prose, cell.source, left)
+        shown = lines.get(cell.number, [])
+        facts = read_facts(shown, words, document.prose, cell.source, left)
         left -= len(facts)
         for run in _runs(_numbered(facts)):
             check_time()
@@ -89,13 +88,9 @@ def find_trainings(
                 last_run += run
                 trainings[-1] = _training(last_run, code)
             elif not _is_training(training, run, document, cell):
-                after = training.accuracies + training.after
-                if trainings and document.form != "text":
-                    trainings[-1].after += after
-                    trainings[-1].claims += training.claims
-                else:
-                    claims += training.claims
-                    tested += after
+                before = trainings[-1] if trainings and document.form != "text" else rest
+                before.after += training.accuracies + training.after
+                before.claims += training.claims
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
                 _take_over(training, earlier)
             elif len(trainings) < MAX_TRAININGS:
@@ -104,14 +99,14 @@ def find_trainings(
     if left <= 0 and trainings:
         trainings[0].notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
     if document.form == "text":  # what a text says was tested is only said
-        claims = sorted(claims + tested, key=lambda accuracy: accuracy.line.at)
-        tested = []
+        rest.claims = sorted(rest.claims + rest.after, key=lambda accuracy: accuracy.line.at)
+        rest.after = []
     for training in trainings:
-        training.claims += claims
-    if not trainings and (tested or claims):
-        line = (tested or claims)[0].line
-        trainings = [Training(line, line, after=tested, claims=claims)]
-    return trainings
+        training.claims += rest.claims
+    if trainings or not (rest.after or rest.claims):
+        return trainings
+    rest.line = rest.end = (rest.after or rest.claims)[0].line
+    return [rest]
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
