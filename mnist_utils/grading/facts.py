@@ -91,7 +91,7 @@ class Fact(NamedTuple):
     `kind` is epoch (`number` of `of`), bar (`of` steps), split, section, truncated, or whose
     accuracy it is: one of ACCURACIES, of which "claim" is said of a best one and "final" measured
     at the end. `form` names the words before an accuracy; equal forms make a series. `said` is a
-    person's.
+    person's. `start` is its place in the line.
     """
 
     kind: str
@@ -198,8 +198,8 @@ class _Reader:
             self.fresh = self.fresh and not complete
             if total > 1:
                 form = "test keras" if evaluation else "keras"
-                start = match.start()
-                found.append(Fact("bar", line, None, 0, total, form, complete, start=start))
+                bar = Fact("bar", line, of=total, form=form, complete=complete)
+                found.append(bar._replace(start=match.start()))
         context, age = self.context
         accuracies = []
         if complete:

@@ -102,7 +102,8 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
         for iteration in _Reading(document, helpers, words).iterations():
             check_time()
             twin = known.get(iteration.series[1:] and iteration.series)
-            if twin and twin.document != iteration.document and _same_count(twin, iteration):
+            counts = {one.parameters.low for one in (twin, iteration) if one and one.parameters}
+            if twin and twin.document != iteration.document and len(counts) < 2:
                 twin.flags.append(f"the same log stands in {iteration.document}")
                 twin.training.claims += iteration.training.claims
             else:
@@ -116,10 +117,6 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
         if one.form == "text" and not one.training.epochs:
             shown[0].training.claims += one.training.claims
     return shown
-
-
-def _same_count(*iterations: Iteration) -> bool:
-    return len({one.parameters.low for one in iterations if one.parameters}) < 2
 
 
 class _Placed(NamedTuple):

@@ -24,7 +24,6 @@ KINDS = (
     ("global average pooling", re.compile(r"global_?(average|avg|mean)_?pool", re.I)),
     ("average pooling", re.compile(r"(average|avg)_?pool", re.I)),
 )
-NO_LAYER = re.compile(r"Identity|NonDynamicallyQuantizable", re.I)
 HEADER = re.compile(
     r"layer\b.{0,120}param|param\s?#|\|\s{0,9}name\s{0,200}\|\s{0,9}type\s{0,200}\|\s{0,9}params"
     r"|kernel shape.{0,40}params",
@@ -96,8 +95,6 @@ class Table:
 
 def layer_kind(name: str) -> str:
     """One of KINDS for the name of a layer's class, or nothing."""
-    if NO_LAYER.search(name):
-        return ""
     return next((kind for kind, pattern in KINDS if pattern.search(name)), "")
 
 
