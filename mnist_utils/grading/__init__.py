@@ -4,12 +4,13 @@ evidence.
     grades = grade(["student-a.ipynb", "student-b.zip"], load_rules("4"))
     print(output.terminal_table(grades))
 
-One direction: `archive`, `notebook` and `markup` read files to cells; `facts`, `tables` and
+One direction: `archive` and `notebook` read files to cells; `facts`, `tables` and
 `source` find what lines, tables and code say; `trainings` and `iterations` put together what
-belongs together; `rules` judges; `course` and `output` tell. Nothing here trains or loads torch,
-or knows whether a log is honest: it shows where everything stands, for a person to look.
+belongs together; `rules` judges; `course` and `output` tell. Nothing here knows whether a log is
+honest: it shows where everything stands, for a person to look.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 from ..assignment import FAIL, PASS
 from . import course
 from .archive import Source, find_submissions, read, reason
-from .iterations import Iteration, find_iterations
+from .iterations import NOTHING, Iteration, find_iterations
 from .lines import TooLong, within
 from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules, overall
 
@@ -39,15 +40,18 @@ class Judged:
 
     @property
     def rank(self) -> tuple:
-        """Better first: one that passes, logs before tests and texts, nearer to all rules,
-        accuracy."""
+        """Better first: what passes, logs before texts, nearer to all rules, accuracy."""
         iteration = self.iteration
-        training = iteration.training
         outcomes = [verdict.outcome for verdict in self.verdicts]
-        points = 2 * outcomes.count(PASS) + outcomes.count(NOT_SHOWN)
-        first = (self.outcome != PASS, not training.epochs, iteration.form == "text", -points)
-        results = [-accuracy.percent for accuracy in (training.accuracies or training.after)[-1:]]
-        return (*first, outcomes.count(FAIL), results, (iteration.parameters or (10**12,))[0])
+        return (
+            self.outcome != PASS,
+            not iteration.training.epochs,
+            iteration.form == "text",
+            -2 * outcomes.count(PASS) - outcomes.count(NOT_SHOWN),
+            outcomes.count(FAIL),
+            -iteration.result.percent if iteration.result else 0,
+            iteration.parameters.low if iteration.parameters else math.inf,
+        )
 
 
 @dataclass
@@ -70,9 +74,14 @@ class Grade:
         return min(self.judged, key=lambda judged: judged.rank, default=None)
 
     @property
+    def shown(self) -> Judged:
+        """The best iteration, or one that shows nothing."""
+        return self.best or Judged(NOTHING, [])
+
+    @property
     def outcome(self) -> str:
         """Of the best iteration: a submission passes where one of them satisfies all rules."""
-        return overall(self.best.verdicts if self.best else [])
+        return overall(self.shown.verdicts)
 
 
 def grade(
@@ -93,14 +102,12 @@ def grade(
     or takes longer than `time_limit` seconds, has the reason in `problems`. Raises UsageError for
     bad paths.
     """
-    if roster:
-        students = course.match(course.read_roster(Path(roster)), paths, each)
-    else:
-        students = [(course.Student(), source) for source in find_submissions(paths, each)]
-    sources = [source for _, source in students if source]
+    students = course.read_roster(Path(roster)) if roster else []
+    handed_in = course.match(students, find_submissions(paths, each))
     work = partial(grade_one, rules=rules, only=only, seconds=time_limit)
-    results, grades = iter(mapper(work, sources)), []
-    for student, source in students:
+    results = iter(mapper(work, [source for _, source in handed_in if source]))
+    grades = []
+    for student, source in handed_in:
         result = Grade(student.name or student.id, problems=["nothing was handed in"])
         if source:
             result = next(results)

@@ -17,21 +17,19 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..errors import UsageError
 from .lines import TooLong, check_time, clean_name
 from .notebook import FORMS, Document, Refused, read_document
 
 MAX_FILE = 40 << 20  # bytes of one file
-MAX_TOTAL = 200 << 20  # bytes of one submission, unpacked
-MAX_FILES = 400  # files that are read of one submission
 MAX_ENTRIES = 20_000  # entries of one zip file or folder
 MAX_RATIO = 300  # unpacked to packed, of a member above 1 MiB: text rarely passes 20
 MAX_DEPTH = 2  # zip files in zip files
 MAX_TEXT = 16 << 20  # characters of all documents
-READ = {*FORMS, ".zip"}
 PASSED_OVER = {"__MACOSX", "node_modules", "site-packages", "venv", "__pycache__"}
 
 
@@ -48,26 +46,26 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
     the folders and zip files given: each file that can be read, each folder and each zip file in
     it. Raises UsageError."""
     found: list[Source] = []
-    for path in map(Path, paths):
-        whole = os.path.abspath(path)
+    for path in (Path(os.path.abspath(path)) for path in paths):
         if not path.exists():
             raise UsageError(f"{clean_name(str(path))}: no such file or folder")
-        if each and path.is_dir():
-            kept = [p for p in sorted(path.iterdir()) if not p.is_symlink()]
-            kept = [p for p in kept if _is_submission(p.name + "/" * p.is_dir())]
-            found += [Source(clean_name(p.name), os.path.abspath(p)) for p in kept]
-        elif each and path.suffix.lower() == ".zip":
-            try:
+        is_zip = path.suffix.lower() == ".zip"
+        if not each or not (path.is_dir() or is_zip):
+            found.append(Source(clean_name(path.name), str(path)))
+            continue
+        try:
+            if is_zip:
                 with path.open("rb") as file, _open_zip(file) as archive:
                     names = archive.namelist()
-            except Exception as error:  # of whatever kind a damaged archive raises
-                said = f"{clean_name(str(path))} cannot be read as a zip file ({reason(error)})"
-                raise UsageError(said) from None
-            tops = {name.split("/")[0] + "/" * ("/" in name) for name in names}
-            kept = sorted(filter(_is_submission, tops))
-            found += [Source(clean_name(top.rstrip("/")), whole, top) for top in kept]
-        else:
-            found.append(Source(clean_name(os.path.basename(whole)), whole))
+                tops = {name.split("/")[0] + "/" * ("/" in name) for name in names}
+            else:
+                tops = {p.name + "/" * p.is_dir() for p in path.iterdir() if not p.is_symlink()}
+        except Exception as error:  # of whatever kind a damaged archive raises
+            said = f"{clean_name(str(path))} cannot be read ({reason(error)})"
+            raise UsageError(said) from None
+        for top in sorted(filter(_is_submission, tops)):
+            place = (str(path), top) if is_zip else (str(path / top),)
+            found.append(Source(clean_name(top.rstrip("/")), *place))
     if not found:
         raise UsageError(
             "nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder, zip"
@@ -76,8 +74,8 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
 
 
 def _is_submission(name: str) -> bool:
-    suffix = PurePosixPath(name).suffix.lower()
-    return not _passed_over(name.rstrip("/")) and (name.endswith("/") or suffix in READ - {".py"})
+    is_read = PurePosixPath(name).suffix.lower() in {*FORMS, ".zip"} - {".py"}
+    return not _passed_over(name.rstrip("/")) and (name.endswith("/") or is_read)
 
 
 def _passed_over(part: str) -> bool:
@@ -92,90 +90,78 @@ def reason(error: BaseException) -> str:
 
 
 class _Entry(NamedTuple):
-    """A file of a folder or zip file: sizes in bytes, and why it must not be read."""
+    """A file of a folder or zip file: sizes in bytes, why it is refused, how it is opened."""
 
     name: str
     size: int
     packed: int
     refused: str
-    read: Callable[[], bytes]
+    open: Callable[[], BinaryIO]
 
 
 @dataclass
 class Submission:
     """All that could be read of one submission, and why the rest could not.
 
-    `files`, `bytes` and `text` are what it may still take.
+    `only` is a pattern of what is read, `text` how many characters it may still take.
     """
 
     name: str
     documents: list[Document] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     only: str = ""
-    files: int = MAX_FILES
-    bytes: int = MAX_TOTAL
     text: int = MAX_TEXT
 
     def add(self, entries: Iterator[_Entry], prefix: str = "", depth: int = 0) -> None:
         """Read the entries that are wanted, also those of zip files among them. Of a damaged or
         refused one `problems` tells, the others are read all the same."""
         for seen, entry in enumerate(entries):
+            check_time()
             if seen >= MAX_ENTRIES:
                 raise Refused(f"more than {MAX_ENTRIES:,} entries; only the first were read")
             name = prefix + entry.name
-            if not self._is_wanted(name):
+            if self.text < 0 or not self._is_wanted(name):
                 continue
             try:
-                self._take(entry)
-                data = entry.read()
-                if len(data) > entry.size:
-                    raise Refused("larger than it says")
-                if not name.lower().endswith(".zip"):
-                    self._add_document(read_document(name, data))
-                elif depth >= MAX_DEPTH:
-                    raise Refused(f"zip files in zip files, more than {MAX_DEPTH} deep")
-                else:
-                    with _open_zip(io.BytesIO(data)) as archive:
-                        self.add(_in_zip(archive), f"{name}/", depth + 1)
+                self._read(name, entry, depth)
             except TooLong:
                 raise
             except Exception as error:  # of whatever kind damage raises
                 alone = clean_name(name) == self.name
                 self.problems.append((not alone) * f"{clean_name(name)}: " + reason(error))
-                if min(self.files, self.bytes, self.text) < 0:
-                    return
 
     def _is_wanted(self, name: str) -> bool:
-        """Whether the file has a form that is read, and `only` names it; models lie in .py
-        files."""
+        """Whether a file has a form that is read, and `only` names it or it may hold models."""
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
-        if suffix not in READ or any(map(_passed_over, path.parts)):
+        if suffix not in {*FORMS, ".zip"} or any(map(_passed_over, path.parts)):
             return not self.only and name == self.name  # what a person names is looked at
         if not self.only or suffix in (".py", ".zip"):
             return True
         return fnmatch(name, self.only) or fnmatch(path.name, self.only)
 
-    def _take(self, entry: _Entry) -> None:
-        check_time()
+    def _read(self, name: str, entry: _Entry, depth: int) -> None:
         if entry.refused:
             raise Refused(entry.refused)
         if entry.size > MAX_FILE:
             raise Refused(f"larger than {MAX_FILE >> 20} MiB")
         if entry.size > 1 << 20 and entry.size > MAX_RATIO * max(1, entry.packed):
             raise Refused(f"unpacks to more than {MAX_RATIO} times its size")
-        self.files -= 1
-        self.bytes -= entry.size
-        if self.files < 0:
-            raise Refused(f"more than {MAX_FILES} files; only the first were read")
-        if self.bytes < 0:
-            raise Refused(f"more than {MAX_TOTAL >> 20} MiB in all; only the first were read")
-
-    def _add_document(self, document: Document) -> None:
-        self.text -= sum(len(cell.source) + len(cell.output) for cell in document.cells)
-        if self.text < 0:
-            raise Refused(f"more than {MAX_TEXT >> 20} MiB of text in all")
-        self.documents.append(document)
+        with entry.open() as file:
+            data = file.read(entry.size + 1)  # never more, whatever it unpacks to
+        if len(data) > entry.size:
+            raise Refused("larger than it says")
+        if not name.lower().endswith(".zip"):
+            document = read_document(name, data)
+            self.text -= sum(len(cell.source) + len(cell.output) for cell in document.cells)
+            if self.text < 0:
+                raise Refused(f"more than {MAX_TEXT >> 20} MiB of text in all")
+            self.documents.append(document)
+        elif depth >= MAX_DEPTH:
+            raise Refused(f"zip files in zip files, more than {MAX_DEPTH} deep")
+        else:
+            with _open_zip(io.BytesIO(data)) as archive:
+                self.add(_in_zip(archive), f"{name}/", depth + 1)
 
 
 def read(source: Source, only: str = "") -> Submission:
@@ -215,12 +201,7 @@ def _on_disk(path: Path, name: str) -> _Entry:
     refused = "" if stat.S_ISREG(about.st_mode) else "not a plain file"
     if stat.S_ISLNK(about.st_mode):
         refused = "a link; links are not followed"
-
-    def read_it() -> bytes:
-        with path.open("rb") as file:
-            return file.read(about.st_size + 1)
-
-    return _Entry(name, about.st_size, about.st_size, refused, read_it)
+    return _Entry(name, about.st_size, about.st_size, refused, partial(path.open, "rb"))
 
 
 def _in_zip(archive: zipfile.ZipFile, inside: str = "") -> Iterator[_Entry]:
@@ -236,12 +217,7 @@ def _in_zip(archive: zipfile.ZipFile, inside: str = "") -> Iterator[_Entry]:
             refused = "a link; links are not followed"
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             refused = "compressed in a way that is not read here"
-
-        def read_it(info=info) -> bytes:
-            with archive.open(info) as member:
-                return member.read(info.file_size + 1)
-
-        yield _Entry(name, info.file_size, info.compress_size, refused, read_it)
+        yield _Entry(name, info.file_size, info.compress_size, refused, partial(archive.open, info))
 
 
 def _open_zip(file) -> zipfile.ZipFile:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..assignment import PASS
 from ..errors import UsageError
-from .archive import Source, find_submissions
+from .archive import Source
 from .lines import clean_name
 
 EXPORTED = re.compile(r"_(\d{2,9})_assignsubmission|^[^\W_]+_(?:LATE_)?(\d{2,9})_\d+_", re.I)
@@ -46,32 +46,27 @@ def read_roster(path: Path) -> list[Student]:
     return students
 
 
-def match(students: list[Student], paths: list, each: bool) -> list[tuple[Student, Source | None]]:
-    """Each student with what was handed in, if anything, then what belongs to nobody.
-
-    A student's path counts; without one, the submission whose name holds the id, or the name.
-    """
-    left = dict.fromkeys(find_submissions(paths, each))
+def match(students: list[Student], sources: list[Source]) -> list[tuple[Student, Source | None]]:
+    """Each student with what was handed in, if anything, then what belongs to nobody."""
+    left = dict.fromkeys(sources)
     found: list[tuple[Student, Source | None]] = []
     for student in students:
-        end = Path(student.path).parts
-        name = _plain(student.name)
-        for source in left:
-            numbers = re.findall(r"[^\W_]+", source.name)
-            parts = Path(source.path, source.inside).parts
-            if end and parts[-len(end) :] == end:
-                break
-            if not end and (student.id in numbers or (name and name in _plain(source.name))):
-                break
-        else:
-            source = None
+        source = next((source for source in left if _belongs(source, student)), None)
         left.pop(source, None)
         found.append((student, source))
     return found + [(Student(), source) for source in left]
 
 
-def _plain(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).lower()
+def _belongs(source: Source, student: Student) -> bool:
+    """A student's path counts; without one, a submission's name that holds the id, or the name."""
+    if end := Path(student.path).parts:
+        return Path(source.path, source.inside).parts[-len(end) :] == end
+    if student.id in re.findall(r"[^\W_]+", source.name):
+        return True
+    name, file = (
+        "".join(filter(str.isalnum, text)).lower() for text in (student.name, source.name)
+    )
+    return bool(name) and name in file
 
 
 def name_alike(grades: list) -> None:
@@ -88,8 +83,7 @@ def name_alike(grades: list) -> None:
 
 
 def read_points(text: str) -> dict[str, float]:
-    """Points a rule, from "accuracy=4,parameters=3,epochs=2,fully_connected=1". Raises
-    UsageError."""
+    """Points a rule, from a text as "accuracy=4,parameters=3". Raises UsageError."""
     points = {}
     for part in text.split(","):
         key, _, number = part.partition("=")
@@ -100,20 +94,15 @@ def read_points(text: str) -> dict[str, float]:
 
 
 def total(grade, points: dict[str, float]) -> str:
-    """The points of a submission's best iteration, for the rules that it passes. Raises
-    UsageError."""
-    verdicts = grade.best.verdicts if grade.best else []
-    keys = [verdict.key for verdict in verdicts]
-    if verdicts and not points.keys() <= set(keys):
-        unknown = ", ".join(sorted(points.keys() - set(keys)))
-        raise UsageError(f"points for {clean_name(unknown)}; the rules are {', '.join(keys)}")
-    passed = [verdict.key for verdict in verdicts if verdict.outcome == PASS]
-    return f"{sum(points.get(key, 0.0) for key in passed):g}"
+    """The points for the rules that a submission passes. Raises UsageError."""
+    outcomes = {verdict.key: verdict.outcome for verdict in grade.shown.verdicts}
+    if unknown := ", ".join(sorted(points.keys() - outcomes.keys())) * bool(outcomes):
+        raise UsageError(f"points for {clean_name(unknown)}; the rules are {', '.join(outcomes)}")
+    return f"{sum(points.get(key, 0.0) for key in outcomes if outcomes[key] == PASS):g}"
 
 
 def import_rows(form: str, grades: list, points: dict[str, float], told, name: str) -> list[list]:
-    """The rows that "canvas" or "moodle" imports; `told(grade)` is a comment, `name` the
-    assignment."""
+    """What "canvas" or "moodle" imports; `told(grade)` comments, `name` is the assignment's."""
     most = f"{sum(points.values()):g}"
     rows = [["Identifier", "Full name", "Grade", "Maximum Grade", "Feedback comments"]]
     if form == "canvas":

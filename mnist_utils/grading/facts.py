@@ -33,12 +33,11 @@ COUNTS = re.compile(
 COUNTS_AFTER = re.compile(r"\s{0,3}[(\[]\s{0,2}(\d{1,6})\s{0,2}/\s{0,2}(\d{1,6})\s{0,2}[)\]]")
 NUMBER = re.compile(r"(\d{1,3}(?:[.,]\d{1,20})?|\.\d{1,20})(?!\.?\d|e-?\d|/)\s{0,2}(%?)")
 
-# Progress bars: of tqdm, of Keras 1 to 3, and what Colab keeps of widgets.
+# Progress bars: of tqdm, and of Keras 1 to 3.
 BAR = re.compile(
     r"(?<!\d)(\d{1,3})%(?:\|[^|\n]{0,400}\|)?\s{0,3}(\d{1,9})/(\d{1,9})\s{0,3}\[([^\]\n]{0,400})\]?"
 )
 KERAS_BAR = re.compile(r"(?<!\d)(\d{1,6})/(\d{1,6})\s(?:\[[=>.]{10,60}\]|(?=[━╸╺])[━╸╺ ]{10,60})")
-WIDGET = re.compile(r"(?:Float|Int)Progress\([^)]{0,200}?max=(\d{1,7})")
 # Bytes of the archives of MNIST and Fashion-MNIST, also rounded up to blocks: bars of downloads.
 DOWNLOADS = {28881, 32768, 4542, 8192, 29515, 5148}
 MAX_WORDS = 60  # for epochs or accuracies that are looked at on one line
@@ -92,7 +91,7 @@ class Fact(NamedTuple):
     `kind` is epoch (`number` of `of`), bar (`of` steps), split, section, truncated, or whose
     accuracy it is: one of ACCURACIES, of which "claim" is said of a best one and "final" measured
     at the end. `form` names the words before an accuracy; equal forms make a series. `said` is a
-    person's.
+    person's. `start` is its place in the line.
     """
 
     kind: str
@@ -103,6 +102,7 @@ class Fact(NamedTuple):
     form: str = ""
     complete: bool = True
     said: bool = False
+    start: int = 0
 
 
 ACCURACIES = ("test", "train", "unnamed", "claim", "final")
@@ -128,7 +128,7 @@ class _Reader:
         self.prose = prose
         self.evaluates = evaluates
         self.found: list[Fact] = []
-        self.table = EpochTable(words)
+        self.table = EpochTable(words, self._accuracies)
         self.fenced = False
         self.context = ("", 9)  # whose accuracy a short line spoke of, and lines since then
         self.fresh = False  # an epoch began, and none of Keras' bars was complete since
@@ -173,11 +173,6 @@ class _Reader:
             found.append(Fact("bar", line, of=total, form=form, complete=complete))
             for part in (lead, inside) if complete else ():
                 found += self._accuracies(line, part, role or "train", form)
-        if "Progress(" in text and (match := WIDGET.search(text)):
-            if 1 < int(match[1]) <= MAX_STEPS and int(match[1]) not in DOWNLOADS:
-                form = "test widget" if self.words.whose(text) == "test" else "widget"
-                found.append(Fact("bar", line, of=int(match[1]), form=form, complete=False))
-            return found
         rest = text[at:]
         said = self._said(line, rest)
         context, age = self.context
@@ -203,7 +198,8 @@ class _Reader:
             self.fresh = self.fresh and not complete
             if total > 1:
                 form = "test keras" if evaluation else "keras"
-                found.append(Fact("bar", line, of=total, form=form, complete=complete))
+                bar = Fact("bar", line, of=total, form=form, complete=complete)
+                found.append(bar._replace(start=match.start()))
         context, age = self.context
         accuracies = []
         if complete:
@@ -212,15 +208,10 @@ class _Reader:
             accuracies.append(Fact("final", line, _share(match[1], "", line), form="evaluate"))
         if evaluation:
             accuracies = [fact._replace(kind="final", form="evaluate") for fact in accuracies]
-        epochs = [fact for fact in found if fact.kind == "epoch"]
-        if len(epochs) > 1 and len(accuracies) >= len(epochs):
-            # several epochs on one line: as many accuracies follow each
-            each = len(accuracies) // len(epochs)
-            found = [fact for fact in found if fact.kind != "epoch"]
-            for i, epoch in enumerate(epochs):
-                found += [epoch, *accuracies[i * each : (i + 1) * each]]
-            return found
-        return found + accuracies
+        found += accuracies
+        if sum(fact.kind == "epoch" for fact in found) > 1:  # on one line, each with what follows
+            found.sort(key=lambda fact: fact.start)
+        return found
 
     def _epochs(self, line: Line, text: str) -> list[Fact]:
         found = []
@@ -234,7 +225,7 @@ class _Reader:
             is_count = match[1][-1] in "sn" and not match[3]
             if (starts or named) and not is_count:
                 number, of = int(match[2]), int(match[3] or 0)
-                found.append(Fact("epoch", line, number=number, of=of))
+                found.append(Fact("epoch", line, number=number, of=of, start=match.start()))
         return found
 
     def _accuracies(self, line: Line, text: str, default: str, form: str = "") -> list[Fact]:
@@ -253,7 +244,8 @@ class _Reader:
             kind = self._whose(lead, between, accuracy, default)
             name = f"{form or letters(lead)[-40:]}{accuracy.total or ''}"
             is_log = self.fenced or accuracy.total or form or LOGGED.match(line.text)
-            found.append(Fact(kind, line, accuracy, form=name, said=self.prose and not is_log))
+            said = self.prose and not is_log
+            found.append(Fact(kind, line, accuracy, form=name, said=said, start=match.start()))
             at = end
         return found
 
@@ -319,15 +311,15 @@ class EpochTable:
     EXPERIMENTS = re.compile(r"param|model|arch|exper|\bexp\b|version|\brun\b|batch|iter", re.I)
     EPOCH = re.compile(r"\**(?:epoch\s*)?(\d{1,4})(?:\s*/\s*(\d{1,4}))?\**", re.I)
 
-    def __init__(self, words: Words):
+    def __init__(self, words: Words, read):
         self.words = words
+        self.read = read  # the accuracies of a line
         self.columns: list[str] = []
         self.is_epochs = False
         self.misses = self.last = 0
 
     def take(self, line: Line) -> list[Fact] | None:
-        """The facts of a row, [] for a heading or rule, None where the line is none of a
-        table's."""
+        """The facts of a row, [] of a heading or rule, None where it is no line of a table."""
         if self._begins(line.text):
             return []
         if not self.columns:
@@ -337,11 +329,10 @@ class EpochTable:
         cells = split_columns(line.text)
         offset = len(cells) - len(self.columns)  # pandas puts a number before the first column
         if offset in (0, 1):
-            cells = cells[offset:]
-            found = self._accuracies(line, cells)
+            found = self._accuracies(line, cells[offset:])
             if not self.is_epochs:
                 return [fact._replace(kind="claim") for fact in found if fact.kind != "train"]
-            epoch = self.EPOCH.fullmatch(cells[0].strip())
+            epoch = self.EPOCH.fullmatch(cells[offset].strip())
             if epoch and found and (int(epoch[1]) > self.last or int(epoch[1]) < 2):
                 self.last = int(epoch[1])
                 return [Fact("epoch", line, number=self.last, of=int(epoch[2] or 0)), *found]
@@ -369,15 +360,13 @@ class EpochTable:
         return True
 
     def _accuracies(self, line: Line, cells: list[str]) -> list[Fact]:
+        """A row's accuracies, each read like a line that has its column's name before it."""
         found = []
-        roles = [self.words.whose(column) for column in self.columns]
-        for column, role, cell in zip(self.columns, roles, cells):
-            number = NUMBER.match(cell.strip("* ✅⭐"))
-            is_accuracy = self.words.accuracy.search(column) and not self.words.claim.search(column)
-            if number and is_accuracy and (accuracy := _share(number[1], number[2], line)):
-                kind = role or ("test" if "test" in roles else "unnamed")
-                found.append(Fact(kind, line, accuracy, form=f"table {column}"))
-        return found
+        tests = any(self.words.whose(column) == "test" for column in self.columns)
+        for column, cell in zip(self.columns, cells):
+            text = f"{column}: {cell.strip('* ✅⭐')}"
+            found += self.read(line, text, "test" if tests else "", f"table {column}")
+        return [fact for fact in found if fact.kind != "claim"]
 
 
 def split_columns(text: str) -> list[str]:

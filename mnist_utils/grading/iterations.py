@@ -5,25 +5,26 @@
 A flag is something that a person should look at; it decides nothing.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain
 from typing import NamedTuple
 
 from .facts import Accuracy
 from .lines import Line, check_time, cut, lines_of
-from .source import CellCode, Model, read_code
+from .source import Model, read_code
 from .tables import PASTED, Count, Table, find_counts, find_tables
 from .trainings import Training, find_trainings
 from .words import Words, read_words
 
-IMAGES, TEST_IMAGES = 60_000, 10_000  # of MNIST
+TEST_IMAGES = 10_000  # of MNIST
+TRAINED_ON = {60_000: "", 70_000: "training and test images together", 10_000: "the test images"}
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
 IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
-MAX_PLACED = 2_000  # tables or counts of one document
-EMPTY = Training("", Line("", ""))
+MAX_PLACED = 200  # tables or counts of one document
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
 
@@ -49,7 +50,6 @@ class Iteration:
 
     document: str
     form: str
-    line: Line
     training: Training
     table: Table
     model: str = ""
@@ -66,16 +66,12 @@ class Iteration:
 
     @property
     def name(self) -> str:
-        place = ""
-        if self.line.cell:
-            place = f"cell {self.line.cell}"
-        elif self.line.text:
-            place = f"line {self.line.number}"
+        line, place = self.training.line, ""
+        if line.cell:
+            place = f"cell {line.cell}"
+        elif line.text:
+            place = f"line {line.number}"
         return ", ".join(part for part in (self.document, place, self.model) if part)
-
-    @property
-    def claims(self) -> list[Accuracy]:
-        return self.training.claims
 
     @property
     def result(self) -> Accuracy | None:
@@ -88,6 +84,9 @@ class Iteration:
         return tuple(round(accuracy.percent, 4) for accuracy in self.training.accuracies)
 
 
+NOTHING = Iteration("", "", Training(Line("", ""), Line("", "")), Table(Line("", "")))
+
+
 def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     """Every training of a submission, or its models where none is shown.
 
@@ -98,15 +97,15 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     kept: list[Iteration] = []
     known: dict[tuple, Iteration] = {}
     for document in submission.documents:
-        found = []
-        if document.form != "python":
-            found = _Reading(document, helpers, words).iterations()
-        for iteration in found:
+        if document.form == "python":
+            continue
+        for iteration in _Reading(document, helpers, words).iterations():
             check_time()
             twin = known.get(iteration.series[1:] and iteration.series)
-            if twin and twin.document != iteration.document and _same_count(twin, iteration):
+            counts = {one.parameters.low for one in (twin, iteration) if one and one.parameters}
+            if twin and twin.document != iteration.document and len(counts) < 2:
                 twin.flags.append(f"the same log stands in {iteration.document}")
-                twin.training.claims += iteration.claims
+                twin.training.claims += iteration.training.claims
             else:
                 known.setdefault(iteration.series, iteration)
                 kept.append(iteration)
@@ -116,12 +115,8 @@ def find_iterations(submission, more_words: tuple = ()) -> list[Iteration]:
     shown = [i for i in kept if i.training.epochs or (i.table.rows and i.document not in trained)]
     for one in kept:
         if one.form == "text" and not one.training.epochs:
-            shown[0].training.claims += one.claims
+            shown[0].training.claims += one.training.claims
     return shown
-
-
-def _same_count(*iterations: Iteration) -> bool:
-    return len({one.parameters.low for one in iterations if one.parameters}) < 2
 
 
 class _Placed(NamedTuple):
@@ -135,133 +130,116 @@ class _Placed(NamedTuple):
         return self.what.line.at
 
 
+def _each_its_model(things: list, models: list[Model]) -> list[_Placed]:
+    """As many tables or counts as models in a cell belong to them in their order."""
+    if len(models) != len(things):
+        models = [models[0] if len(models) == 1 else None] * len(things)
+    return list(map(_Placed, things, models))
+
+
 class _Reading:
-    """One document, and what of it belongs together."""
+    """One document, and what of it belongs together; `found` are tables and counts by origin."""
 
     def __init__(self, document, helpers: list, words: Words):
         self.document = document
         self.code = read_code(document, helpers)
-        self.lines: dict[int, list[Line]] = {}
-        self.left = MAX_LINES
-        self.tables: list[_Placed] = []
-        self.prints: list[_Placed] = []
-        self.said: list[_Placed] = []
+        self.found: dict[str, list[_Placed]] = {"table": [], "print": [], "said": []}
+        lines: dict[int, list[Line]] = {}
+        left = MAX_LINES
         for cell in document.cells:
-            self._read(cell, words)
-        self.trainings = find_trainings(document, self.lines, self.code, words)
+            if cell.kind == "markdown":
+                counts = find_counts(lines_of(document, cell, "source"), words)
+                self.found["said"] += map(_Placed, counts)
+            else:
+                lines[cell.number] = lines_of(document, cell, most=left)
+                left -= len(lines[cell.number])
+                self._read(cell, lines[cell.number], words)
+        self.trainings = find_trainings(document, lines, self.code, words)
         self.flags = _cell_flags(document)
-        if self.left <= 0:
+        if left <= 0:
             self.flags.append(f"only the first {MAX_LINES:,} lines of {document.name} were read")
-        for things in (self.tables, self.prints, self.said):
+        for things in self.found.values():
             del things[MAX_PLACED:]
 
-    def _read(self, cell, words: Words) -> None:
-        """Find the tables and counts of a cell, and the model of each."""
-        if cell.kind == "markdown":
-            lines = lines_of(self.document, cell, "source")
-            self.said += map(_Placed, find_counts(lines, words))
-            return
-        lines = lines_of(self.document, cell, most=self.left)
-        self.lines[cell.number] = lines
-        self.left -= len(lines)
-        code = self.code.cells.get(cell.number, CellCode([], [], []))
-        in_tables = set()
-        for table, model in zip_longest(find_tables(lines, words), code.summarised):
-            if table:
-                self.tables.append(_Placed(table, model))
-                total = (table.total or table).line.number
-                in_tables |= {table.line.number, *range(total, total + 4)}
+    def _read(self, cell, lines: list[Line], words: Words) -> None:
+        """Find the tables and counts that a cell shows, and the model of each."""
+        models = self.code.used[cell.number]
+        tables = find_tables(lines, words)
+        self.found["table"] += _each_its_model(tables, models)
+        in_tables = {table.line.number for table in tables}
+        for table in tables:
+            total = (table.total or table).line.number
+            in_tables |= set(range(total, total + 4))
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
-        # as many counts as models in a cell belong to them in their order
-        models = code.made or code.used
-        if len(models) == 1:
-            models = models * len(counts)
-        elif len(models) != len(counts):
-            models = [None] * len(counts)
-        for count, model in zip(counts, models):
-            only_said = self.document.prose and not PASTED.fullmatch(count.line.text[:80])
-            (self.said if only_said else self.prints).append(_Placed(count, model))
+        for placed in _each_its_model(counts, models):
+            pasted = PASTED.fullmatch(placed.what.line.text[:80])
+            only_said = self.document.prose and not pasted
+            self.found["said" if only_said else "print"].append(placed)
 
     def iterations(self) -> list[Iteration]:
         if self.trainings:
             return [self._trained(index) for index in range(len(self.trainings))]
-        if self.tables:
-            return [self._iteration(EMPTY, placed, placed.model) for placed in self.tables]
-        if not (self.prints or self.said or self.code.models):
+        tables, models = self.found["table"], list(self.code.models.values())
+        if tables:
+            return [self._iteration(None, {"table": one}, one.model) for one in tables]
+        last = {origin: things[-1] for origin, things in self.found.items() if things}
+        if not last and not models:
             return []
-        model = next(iter(self.code.models.values())) if len(self.code.models) == 1 else None
-        return [self._iteration(EMPTY, None, model, self.prints[-1:], self.said[-1:])]
+        return [self._iteration(None, last, models[0] if len(models) == 1 else None)]
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
-        first, last = training.cells
-        cells = [code for number, code in self.code.cells.items() if first <= number <= last]
+        first, last = training.line.cell, training.end.cell
         # the only model that its cells make or use, or the last one made before
-        made = list(dict.fromkeys(model for code in cells for model in code.made))
-        used = list(dict.fromkeys(model for code in cells for model in code.used))
-        model = None
-        if len(made) == 1 or len(used) == 1:
-            model = made[0] if len(made) == 1 else used[0]
-        elif cells and not made and not used:
-            model = self.code.last_made.get(first)
-        table = self._belonging(self.tables, index, model)
+        cells = [models for cell, models in self.code.used.items() if first <= cell <= last]
+        models = list(dict.fromkeys(chain.from_iterable(cells))) or [self.code.last.get(first)]
+        model = models[0] if len(models) == 1 else None
+        table = self._belonging("table", index, model)
         model = model or (table and table.model)
-        prints = self._belonging(self.prints, index, model)
-        said = self._belonging(self.said, index, None)
-        iteration = self._iteration(training, table, model, [prints], [said])
-        sizes = sorted(self.code.batch_sizes)
-        counted = {n: c for n, c in training.iterations.items() if n < TEST_IMAGES}
-        if counted:
-            count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
-            fitting = [size for size in sizes or COMMON_BATCHES if _fits(count, size, IMAGES)]
-            if sizes and not fitting:
-                fitting = [size for size in sizes if _fits(count, size, TEST_IMAGES)]
-            sizes = fitting if sizes else fitting[:1]
-        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
-        flags = [*training.notes, *_log_flags(iteration, self.code.batch_sizes), *self.flags]
+        prints = self._belonging("print", index, model)
+        said = self._belonging("said", index, None)
+        found = {"table": table, "print": prints, "said": said}
+        iteration = self._iteration(training, found, model)
+        flags = training.notes + _log_flags(iteration)
+        flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
 
-    def _belonging(self, things: list[_Placed], index: int, model: Model | None) -> _Placed | None:
+    def _belonging(self, origin: str, index: int, model: Model | None) -> _Placed | None:
         """The table or count of a training: of its model where that is known, else the one nearest
         above; where they come after the trainings, below."""
-        named = [thing for thing in things if model and thing.model is model]
-        things = named or [thing for thing in things if not (model and thing.model)]
-        trainings = self.trainings
-        start = trainings[index].line.at
-        begin = trainings[index - 1].end if index else (-1, -1)
-        is_last = index + 1 == len(trainings)
-        before = [thing for thing in things if thing.at < start]
+        named = [thing for thing in self.found[origin] if model and thing.model is model]
+        things = named or [x for x in self.found[origin] if not (model and x.model)]
+        starts = [training.line.at for training in self.trainings]
+        begin = self.trainings[index - 1].end.at if index else (-1, -1)
+        end = [*starts, (math.inf, 0)][index + 1]
+        before = [thing for thing in things if thing.at < starts[index]]
         above = [thing for thing in before if thing.at > begin]
-        below = [thing for thing in things if thing.at >= start]
-        if not is_last:
-            below = [thing for thing in below if thing.at < trainings[index + 1].line.at]
-        all_after = things and things[0].at >= trainings[0].line.at
-        if below and all_after and things[-1].at > trainings[-1].line.at:
+        below = [thing for thing in things if starts[index] <= thing.at < end]
+        all_after = things and things[0].at >= starts[0] and things[-1].at > starts[-1]
+        if below and (all_after or (not above and index + 1 == len(starts))):
             return below[0]
-        if above or (below and is_last):
-            return above[-1] if above else below[0]
+        if above:
+            return above[-1]
         alone = named or self.document.form != "text" or len(things) == 1
         return before[-1] if before and alone else None
 
-    def _iteration(self, training, table, model, prints=(), said=()) -> Iteration:
-        """A training with its table, its model and what counts its parameters."""
+    def _iteration(self, training: Training | None, found: dict, model: Model | None) -> Iteration:
+        """A training, if any, with its table, its model and what counts its parameters."""
+        table = found.get("table")
         shown = table.what if table else Table(Line("", self.document.name))
-        line = training.line if training is not EMPTY else shown.line
-        iteration = Iteration(self.document.name, self.document.form, line, training, shown)
-        if training is EMPTY:
-            iteration.training = Training("", line)
-            iteration.flags += self.flags
-        counted = shown.total
-        if shown.sum and not counted:
-            counted = Count(shown.sum, shown.sum, shown.line)
-        of_text = "text" if self.document.form == "text" else "notes"
-        found = [(counted, "table"), *((one and one.what, "print") for one in prints)]
-        for count, origin in [*found, *((one and one.what, of_text) for one in said)]:
-            if count and not iteration.parameters:
-                iteration.parameters = count
-                iteration.parameters_from = origin
+        training = training or Training(shown.line, shown.line)
+        iteration = Iteration(self.document.name, self.document.form, training, shown)
+        iteration.flags += self.flags
+        counts = {origin: placed.what for origin, placed in found.items() if placed}
+        if table:
+            counts["table"] = shown.total or (shown.sum and Count(shown.sum, shown.sum, shown.line))
+        origin = next((origin for origin in ("table", "print", "said") if counts.get(origin)), "")
+        iteration.parameters = counts.get(origin)
+        if origin == "said":
+            origin = "text" if self.document.form == "text" else "notes"
+        iteration.parameters_from = origin
         _read_table(iteration)
         if model:
             _read_model(iteration, model)
@@ -274,26 +252,23 @@ class _Reading:
 
 def _read_table(iteration: Iteration) -> None:
     table = iteration.table
-    iteration.convolutions = len(table.of("convolution"))
-    for row in table.of("fully connected"):
-        what = f"{row.name}, {row.parameters:,} parameters"
-        iteration.fully_connected.append(Found(what, row.line))
-    for row, before in table.whole_map():
-        size = f"{before.shape[1]}x{before.shape[2]}"
-        what = f"{row.name}, a convolution over its whole {size} map"
-        iteration.whole_map.append(Found(what, row.line))
-    for kind in LAYERS[:2]:
+    for row in table.rows:
+        if row.kind == "fully connected":
+            what = f"{row.name}, {row.parameters:,} parameters"
+            iteration.fully_connected.append(Found(what, row.line))
+        if row.whole_map:
+            what = f"{row.name}, a convolution over its whole {row.whole_map} map"
+            iteration.whole_map.append(Found(what, row.line))
+    for kind in LAYERS:
         if rows := table.of(kind):
             iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
-    if row := table.pool():
-        iteration.layers[LAYERS[2]] = Found(row.name, row.line)
+    iteration.convolutions = len(table.of("convolution"))
     if iteration.convolutions or iteration.fully_connected:
         iteration.layers_from = "table"
 
 
 def _read_model(iteration: Iteration, model: Model) -> None:
-    """What the code says of the layers, where a table does not; it does not say how large maps
-    are."""
+    """What the code says of the layers, where a table does not; it does not say the maps' sizes."""
     iteration.model = model.name
     in_table = bool(iteration.fully_connected)
     has_table = bool(iteration.table.rows)
@@ -308,18 +283,13 @@ def _read_model(iteration: Iteration, model: Model) -> None:
         elif layer.kind in LAYERS and layer.kind not in iteration.layers:
             iteration.layers[layer.kind] = Found(f"{layer.kind} in the code", layer.line)
     if not iteration.layers_from:
-        convolutions = model.of("convolution")
+        convolutions = [layer for layer in model.layers if layer.kind == "convolution"]
         iteration.convolutions = len(convolutions)
         iteration.layers_from = "code" * bool(convolutions and model.known)
         for layer in convolutions:
             if layer.kernel is None or layer.kernel > 3:
                 what = f"{cut(layer.line.text, 80)} may cover its whole map"
                 iteration.whole_map.append(Found(what, layer.line, shown=False))
-
-
-def _fits(iterations: int, batch: int, images: int) -> bool:
-    """Whether so many batches are one pass, with the last incomplete one or without it."""
-    return iterations in (-(-images // batch), images // batch)
 
 
 def _cell_flags(document) -> list[str]:
@@ -334,10 +304,10 @@ def _cell_flags(document) -> list[str]:
     falls = [f"[{b}] stands after [{a}]" for a, b in zip(counts, counts[1:]) if b <= a]
     if falls:
         flags.append("cells were not run in their order: " + ", ".join(falls[:4]))
-    uncounted = [cell for cell in cells if cell.count is None and counts]
-    stale = [str(cell.number) for cell in uncounted if cell.output]
     code = re.compile(r"^\s*[^#\s]", re.M)
+    uncounted = [cell for cell in cells if cell.count is None]
     idle = [str(c.number) for c in uncounted if not c.output and code.search(c.source)]
+    stale = [str(cell.number) for cell in uncounted if cell.output]
     if idle and len(counts) > len(idle):
         flags.append(f"never run: cell {', '.join(idle[:6])}")
     if stale and len(counts) >= len(stale):
@@ -350,7 +320,7 @@ def _cell_flags(document) -> list[str]:
     return flags[:12]
 
 
-def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
+def _log_flags(iteration: Iteration) -> list[str]:
     """What the log itself says of its images, its epochs and what came after."""
     flags = []
     training = iteration.training
@@ -361,10 +331,6 @@ def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
     for again in training.after:
         if last and abs(again.percent - last.percent) > 0.005 + again.half + last.half:
             flags.append(f"tested again: {again}, not the last epoch's {last} ({again.line})")
-    if training.first_epoch > 1:
-        flags.append(f"the log begins at epoch {training.first_epoch}")
-    elif training.announced > max(training.epochs, 1):
-        flags.append(f"{training.announced} epochs were announced, {training.epochs} are logged")
     if training.images == "unnamed":
         flags.append(f"the accuracy does not say of which images it is ({training.line})")
     totals = {a.total for a in training.accuracies} | {training.validated_on}
@@ -372,13 +338,23 @@ def _log_flags(iteration: Iteration, batch_sizes: set[int]) -> list[str]:
     if totals:
         told = ", ".join(f"{n:,}" for n in sorted(totals))
         flags.append(f"tested on {told} images, not on the 10,000 test images")
-    count = iteration.iterations
-    sizes = sorted(batch_sizes) or COMMON_BATCHES
-    if count and not any(_fits(count, size, IMAGES) for size in sizes):
-        whole = {70_000: "training and test images together", 10_000: "the test images"}
-        for images, what in whole.items():
-            fitting = [size for size in sizes if _fits(count, size, images)]
-            if fitting:
-                told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
-                flags.append(f"{told}: trained on {what}?")
     return flags
+
+
+def _read_batches(iteration: Iteration, sizes: list[int]) -> list[str]:
+    """Of which size the batches were, and a flag where they are no pass over the training set."""
+    counted = {n: c for n, c in iteration.training.iterations.items() if n < TEST_IMAGES}
+    if not counted:
+        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
+        return []
+    count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+    for images, what in TRAINED_ON.items():
+        # with the last incomplete batch or without it
+        passes = {size: (-(-images // size), images // size) for size in sizes or COMMON_BATCHES}
+        fitting = [size for size in passes if count in passes[size]]
+        if fitting and (len(fitting) == 1 or not sizes):
+            iteration.batch_size = fitting[0]
+        if fitting:
+            told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
+            return [f"{told}: trained on {what}?"] if what else []
+    return []

@@ -43,8 +43,7 @@ def check_time() -> None:
 
 
 class Line(NamedTuple):
-    """A line and its place; `cell` is 0 and `count` None where there is none, `number` is from
-    1."""
+    """A line and its place, from 1; `cell` is 0 and `count` None where there is none."""
 
     text: str
     document: str
@@ -70,9 +69,8 @@ class Line(NamedTuple):
 
 
 def lines_of(document, cell, part: str = "output", most: int = 1_000_000) -> list[Line]:
-    """The first lines of a cell's output or source that are not blank. One that is too long comes
-    in pieces, cut at a blank, and one that wrote over itself in its states, all of the same
-    number."""
+    """The first lines of a cell's output or source that are not blank. Pieces of one that is too
+    long, and the states of one that wrote over itself, have the same number."""
     found = []
     cell_number = 0 if document.form in ("text", "python") else cell.number
     text = cell.output if part == "output" else cell.source
@@ -106,10 +104,8 @@ def _drawn(line: str) -> Iterator[str]:
 
 
 def clean(text: str) -> str:
-    """Without terminal escapes, control characters and marks that turn the direction of writing.
-
-    Carriage returns and backspaces stay, with which progress bars write over themselves.
-    """
+    """Without terminal escapes, control characters and marks that turn the direction of writing;
+    carriage returns and backspaces stay, with which progress bars write over themselves."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     if "\x1b" in text:
         text = ESCAPES.sub("", text)

@@ -1,17 +1,21 @@
 """One file as a document of cells: a notebook, its HTML, a text or a program's log, or Python.
 
-document = read_document("a.ipynb", data)
+    document = read_document("a.ipynb", data)
+
+HTML has the classes of nbconvert's templates basic, classic ("full" before it) and lab. Its tags
+are found from left to right and never looked at twice, so that the time is linear.
 """
 
 import json
 import re
+from html import unescape
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .lines import clean, clean_name, cut
-from .markup import MAX_TAGS, html_cells, text_of
 
 MAX_MARKS = 3_000_000  # commas and brackets of one JSON file, which bound the objects it becomes
+MAX_TAGS = 300_000
 MAX_CELLS = 2_000
 MAX_TEXT = 4 << 20  # characters of source and output in one file; those of images are not counted
 FORMS = {".ipynb": "notebook", ".html": "html", ".htm": "html", ".py": "python"}
@@ -19,6 +23,21 @@ FORMS |= dict.fromkeys((".md", ".markdown", ".txt", ".log"), "text")
 # A line that a program logged begins with a time or a level; Markdown has headings, fences, lists.
 LOGGED = re.compile(r"\W{0,2}\d{2,4}[-/:]\d{1,2}[-/:]\d|\W{0,2}(?:INFO|DEBUG|WARNING)\b")
 MARKDOWN = re.compile(r"^ {0,3}#{1,6}\s|^ {0,3}```|^ {0,3}[*-] ", re.M)
+
+# No part of a tag crosses a "<", so that what does not end is looked at only once.
+TAG = re.compile(
+    r"<(/?[a-zA-Z][a-zA-Z0-9-]{0,20})(?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+')*+>|<[!?][^<>]{0,200}>"
+)
+CELL = re.compile(r"<div[^<>]{0,200}class=[\"'][^\"'<>]{0,200}?(?<![\w-])(?:jp-Cell|cell)(?![\w-])")
+OUTPUT = re.compile(
+    r"<div[^<>]{0,200}class=[\"'][^\"'<>]{0,200}?(?:jp-OutputArea-output|output_subarea)"
+)
+SOURCE = re.compile(r"jp-(?:InputArea-editor|CodeMirror|Markdown)|input_area|text_cell_render")
+CODE = re.compile(r"[^>]{0,300}?(?:code_cell|jp-CodeCell)")
+PROMPT = re.compile(r"(?:In|Code|this run|and defaults)\s*\[\s*(\d{0,6}|\*)\s*\]:?")  # also our own
+OUT = re.compile(r"^\s*Out\s*\[\s*\d{0,6}\s*\]:?", re.M)
+HIDES = re.compile(r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>|<!--", re.I)
+BREAKS = set("p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split())
 
 
 class Refused(Exception):
@@ -58,19 +77,17 @@ def read_document(name: str, data: bytes) -> Document:
     if suffix not in FORMS:
         raise Refused("not a notebook, HTML, Markdown or text")
     form = FORMS[suffix]
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = data.decode("utf-16", "replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", "replace")
+    is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("utf-16" if is_wide else "cp1252", "replace")
     if form in ("notebook", "html") and text.count("<") > MAX_TAGS:
         raise Refused(f"HTML of more than {MAX_TAGS:,} tags")
     if form == "notebook":
         cells = _notebook_cells(text)
     elif form == "html":
-        cells = [Cell(*parts) for parts in html_cells(text, MAX_CELLS)]
+        cells = _html_cells(text)
         form = form if cells else "text"
         cells = cells or [Cell(1, "text", "", text_of(text))]
     elif form == "python":
@@ -121,18 +138,16 @@ def _notebook_cell(number: int, cell: dict) -> Cell:
     errors: list[str] = []
     before = None
     for output in _dicts(cell.get("outputs")):
-        kind = output.get("output_type")
-        stream = None
-        if kind in ("error", "pyerr"):
+        if output.get("output_type") in ("error", "pyerr"):
             said = f"{_text(output.get('ename'))}: {_text(output.get('evalue'))}".strip(": ")
             errors.append(said or "an error")
             continue
-        if kind == "stream":
-            stream = output.get("name", output.get("stream"))
+        is_stream = output.get("output_type") == "stream"
+        stream = output.get("name", output.get("stream")) if is_stream else None
         # each output has lines of its own, but a stream that was cut in pieces is whole again
         if parts and not parts[-1].endswith("\n") and (stream is None or stream != before):
             parts.append("\n")
-        parts.append(_text(output.get("text")) if kind == "stream" else _shown(output))
+        parts.append(_shown(output))
         before = stream
     count = cell.get("execution_count", cell.get("prompt_number"))
     if type(count) is not int or not 0 <= count < 10**9:
@@ -157,3 +172,58 @@ def _text(value) -> str:
     if isinstance(value, list):
         return "".join(part for part in value if isinstance(part, str))
     return value if isinstance(value, str) else ""
+
+
+def _html_cells(html: str) -> list[Cell]:
+    """The cells of a notebook that nbconvert made into HTML; none where it is other HTML."""
+    html = _visible(html)
+    starts = [match.start() for match in CELL.finditer(html)][: MAX_CELLS + 1]
+    found = []
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(html)]), 1):
+        places = [match.start() for match in OUTPUT.finditer(html, start, end)]
+        first = min([*places, end])
+        marked = SOURCE.search(html, start, first)
+        source = html[html.find(">", marked.end()) + 1 : first] if marked else ""
+        shown = text_of(html[start:first])
+        prompt = PROMPT.search(shown)
+        if not prompt and not CODE.match(html, start, start + 300):
+            found.append(Cell(number, "markdown", text_of(source).strip()))
+            continue
+        count = int(prompt[1]) if prompt and prompt[1].isdecimal() else None
+        outputs, error = [], ""
+        for place, after in zip(places, [*places[1:], end]):
+            piece = text_of(html[place:after]).strip("\n")
+            if re.match(r"[^>]{0,300}output_(?:py)?err", html[place : place + 300]):
+                error = " ".join(piece.strip()[-300:].split()[-30:])
+            else:
+                outputs.append(OUT.sub("", piece))
+        source = text_of(source).strip("\n")
+        found.append(Cell(number, "code", source, "\n".join(outputs), count, error))
+    return found[:MAX_CELLS]
+
+
+def _visible(html: str) -> str:
+    """Without comments, scripts and other elements that show nothing."""
+    parts, at = [], 0
+    while match := HIDES.search(html, at):
+        parts.append(html[at : match.start()])
+        close = f"</{match[1]}" if match[1] else "-->"
+        end = html.find(close, match.end())
+        at = end + len(close) if end >= 0 else len(html)
+    return "".join([*parts, html[at:]])
+
+
+def text_of(html: str) -> str:
+    """The text of HTML; of a table a line a row, with bars between the columns."""
+    html = _visible(html)
+    parts, at = [], 0
+    for match in TAG.finditer(html):
+        parts.append(unescape(html[at : match.start()]))
+        at = match.end()
+        tag = (match[1] or "").lower()
+        if tag in BREAKS:
+            parts.append("\n")
+        elif tag in ("/td", "/th"):
+            parts.append(" | ")
+    text = "".join([*parts, unescape(html[at:])])
+    return re.sub(r"\n[ \t]{0,1000}(?:\n[ \t]{0,1000}){1,1000}", "\n", text).strip("\n")

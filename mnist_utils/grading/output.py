@@ -7,10 +7,8 @@ All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is giv
 terminal no escapes.
 """
 
-import base64
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import re
@@ -20,71 +18,67 @@ from pathlib import Path
 from ..assignment import FAIL, PASS
 from ..errors import UsageError
 from ..records import write_text
-from ..templating import STYLE, TEMPLATES, fill
+from ..templating import STYLE, TEMPLATES, fill, policy
 from . import course
 from .facts import Accuracy
 from .iterations import LAYERS
 from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
-COLUMNS = (
-    "student id submission outcome points missed last best best_epoch parameters parameters_from "
-    "epochs fully_connected whole_map last_five at_target batch_normalization dropout "
-    "global_average_pooling batch_size iterations trainings flags alike said problems iteration "
-    "verdicts"
-).split()
-
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
-    """One submission in words, by COLUMNS, from its best iteration; "" where something is not
-    shown."""
-    row = dict.fromkeys(COLUMNS, "")
-    row |= {"student": grade.student, "id": grade.id, "submission": grade.name}
-    row |= {"outcome": grade.outcome, "missed": missed(grade)}
-    row["problems"] = "; ".join(grade.problems)
-    row |= {"alike": ", ".join(grade.alike), "trainings": str(len(grade.judged) or "")}
-    if points is not None:
-        row["points"] = course.total(grade, points)
-    if not grade.best:
-        return row
-    iteration = grade.best.iteration
+    """A submission's best iteration in words, by the column's name; "" where it is not shown."""
+    iteration = grade.shown.iteration
     training = iteration.training
-    row |= {kind.replace(" ", "_"): "yes" for kind in LAYERS if kind in iteration.layers}
-    row |= {"iteration": iteration.name, "parameters": str(iteration.parameters or "")}
-    row |= {"parameters_from": iteration.parameters_from, "flags": "; ".join(iteration.flags)}
-    row |= {"batch_size": str(iteration.batch_size or ""), "last": percent(iteration.result)}
-    row |= {"iterations": str(iteration.iterations or ""), "said": said(grade)}
-    row["whole_map"] = str(sum(found.shown for found in iteration.whole_map) or "")
-    shown = sum(layer.shown for layer in iteration.fully_connected)
-    unsure = iteration.fully_connected or not iteration.layers_from
-    row["fully_connected"] = str(shown or ("?" if unsure else "none"))
-    verdicts = grade.best.verdicts
-    row["verdicts"] = "; ".join(f"{v.outcome}: {v.rule}: {v.evidence}" for v in verdicts)
-    row |= {"best": percent(training.best), "best_epoch": str(training.best_epoch or "")}
-    row |= {"epochs": str(training.epochs or "")}
-    row["last_five"] = " ".join(map(percent, training.accuracies[-LAST:]))
+    connected = sum(layer.shown for layer in iteration.fully_connected) or "none"
+    if connected == "none" and (iteration.fully_connected or not iteration.layers_from):
+        connected = "?" * bool(grade.judged)
     target = float(100 * rules.target) - 1e-6
     pairs = zip(training.numbers, training.accuracies)
-    row["at_target"] = " ".join(str(n) for n, a in pairs if a.percent >= target)
-    return row
+    told = [f"{v.outcome}: {v.rule}: {v.evidence}" for v in grade.shown.verdicts]
+    row = {
+        "student": grade.student,
+        "id": grade.id,
+        "submission": grade.name,
+        "outcome": grade.outcome,
+        "points": "" if points is None else course.total(grade, points),
+        "missed": missed(grade),
+        "last": percent(iteration.result),
+        "best": percent(training.best),
+        "best_epoch": training.best_epoch,
+        "parameters": iteration.parameters,
+        "parameters_from": iteration.parameters_from,
+        "epochs": training.epochs,
+        "fully_connected": connected,
+        "whole_map": sum(found.shown for found in iteration.whole_map),
+        "last_five": " ".join(map(percent, training.accuracies[-LAST:])),
+        "at_target": " ".join(str(n) for n, a in pairs if a.percent >= target),
+        **{kind.replace(" ", "_"): "yes" * (kind in iteration.layers) for kind in LAYERS},
+        "batch_size": iteration.batch_size,
+        "iterations": iteration.iterations,
+        "trainings": len(grade.judged),
+        "flags": "; ".join(iteration.flags),
+        "alike": ", ".join(grade.alike),
+        "said": said(grade),
+        "problems": "; ".join(grade.problems),
+        "iteration": iteration.name,
+        "verdicts": "; ".join(told),
+    }
+    return {name: str(value or "") for name, value in row.items()}
 
 
 def missed(grade) -> str:
     """Which rules were not passed, and by how much."""
-    if not grade.best:
-        return "; ".join(grade.problems[:1])
-    return "; ".join(verdict.missed for verdict in grade.best.verdicts if verdict.missed)
+    told = [verdict.missed for verdict in grade.shown.verdicts if verdict.missed]
+    return "; ".join(told + grade.problems[: not grade.judged])
 
 
 def said(grade) -> str:
     """What the texts of a submission say was reached, beside what its log shows."""
-    if not grade.best:
-        return ""
-    iteration = grade.best.iteration
-    claims = [f"{c} ({c.line.where})" for c in iteration.claims if c.percent >= 90][:3]
-    best = percent(iteration.training.best) or "no accuracy"
-    told = f"said: {', '.join(claims)}; the log shows {best} at best"
-    return told if claims else ""
+    training = grade.shown.iteration.training
+    claims = [f"{c} ({c.line.where})" for c in training.claims if c.percent >= 90][:3]
+    best = percent(training.best) or "no accuracy"
+    return f"said: {', '.join(claims)}; the log shows {best} at best" if claims else ""
 
 
 def percent(accuracy: Accuracy | None) -> str:
@@ -105,7 +99,7 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
         row = facts(grade, rules, points)
         best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
         only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
-        flags = len(grade.best.iteration.flags) if grade.best else 0
+        flags = len(grade.shown.iteration.flags)
         name = f"{row['student']} ({grade.name})" if row["student"] else grade.name
         shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
         shown += [row["epochs"], row["fully_connected"], str(flags or "")]
@@ -135,28 +129,25 @@ def evidence(grade) -> str:
 
 def write(files: dict[str, Path | None], grades: list, rules: Rules, points: dict | None) -> None:
     """Write the files that are given, by kind: csv, json, html, canvas, moodle. Raises UsageError."""
-    writers = {
-        "csv": lambda: to_csv(grades, rules, points),
-        "json": lambda: to_json(grades, rules),
-        "html": lambda: to_html(grades, rules, points),
-        "canvas": lambda: _to_import("canvas", grades, rules, points),
-        "moodle": lambda: _to_import("moodle", grades, rules, points),
-    }
+    writers = {"csv": to_csv, "json": to_json, "html": to_html}
     for kind, path in files.items():
+        if not path:
+            continue
         try:
-            if path:
-                write_text(path, writers[kind]())
+            if kind in writers:
+                text = writers[kind](grades, rules, points)
+            else:
+                rows = course.import_rows(kind, grades, points or {}, missed, rules.name)
+                text = csv_text(rows)
+            write_text(path, text)
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror})") from error
 
 
-def _to_import(form: str, grades: list, rules: Rules, points: dict | None) -> str:
-    return csv_text(course.import_rows(form, grades, points or {}, missed, rules.name))
-
-
 def to_csv(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
-    """One line a submission."""
-    return csv_text([COLUMNS, *(list(facts(grade, rules, points).values()) for grade in grades)])
+    """One line a submission, of which there is at least one."""
+    rows = [facts(grade, rules, points) for grade in grades]
+    return csv_text([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
 def csv_text(rows: list[list[str]]) -> str:
@@ -172,28 +163,26 @@ def inert(text: str) -> str:
     return re.sub(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])", r"\1\2'", " ".join(text.split()))
 
 
-def to_json(grades: list, rules: Rules) -> str:
+def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
     """Everything that was found, with its lines; for programs."""
     found = []
     for grade in grades:
-        row = {name: _plain(value) for name, value in vars(grade).items() if name != "judged"}
-        row |= {"outcome": grade.outcome, "best": None, "iterations": []}
-        row["best"] = grade.judged.index(grade.best) if grade.best else None
-        for judged in grade.judged:
+        best = grade.judged.index(grade.best) if grade.best else None
+        row = vars(grade) | {"outcome": grade.outcome, "best": best, "iterations": []}
+        for judged in row.pop("judged"):
             iteration = judged.iteration
             training = iteration.training
-            one = {name: _plain(value) for name, value in vars(iteration).items()}
-            one |= _plain(training)
             count = iteration.parameters
-            one |= {"outcome": judged.outcome, "verdicts": _plain(judged.verdicts)}
-            one |= {"last": _plain(iteration.result), "flags": iteration.flags}
+            one = vars(iteration) | vars(training)
+            del one["training"]  # each of its parts stands here itself
+            one |= {"outcome": judged.outcome, "verdicts": judged.verdicts}
             one |= {"parameters": count.low if count and count.low == count.high else None}
             one |= {"parameters_shown": str(count or ""), "iterations": iteration.iterations}
-            one |= {"best": _plain(training.best), "best_epoch": training.best_epoch or None}
-            one |= {"epochs": training.epochs or None}
+            one |= {"last": iteration.result, "best": training.best}
+            one |= {"best_epoch": training.best_epoch or None, "epochs": training.epochs or None}
             row["iterations"].append(one)
         found.append(row)
-    whole = {"rules": _plain(rules), "submissions": found}
+    whole = _plain({"rules": rules, "submissions": found})
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -206,7 +195,7 @@ def _plain(value):
         place = {"where": value.line.where, "text": cut(value.line.text)}
         return {"percent": round(value.percent, 4), **counts, **place}
     if dataclasses.is_dataclass(value):
-        return {name: _plain(part) for name, part in vars(value).items()}
+        value = vars(value)
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
@@ -219,12 +208,11 @@ def _plain(value):
 def to_html(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
     """The page: a line a submission to be sorted and filtered, the evidence folded below it.
 
-    Its one script is known to the page's security policy by its hash, so that no other one runs.
+    Its one script is known to the page's security policy, so that no other one runs.
     """
     script = (TEMPLATES / "grades/grades.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = [(grade, facts(grade, rules, points)) for grade in grades]
     shown = {"rows": rows, "rules": rules, "css": STYLE.read_text(encoding="utf-8")}
-    shown |= {"script": script, "digest": digest, "points": points}
+    shown |= {"script": script, "policy": policy(script), "points": points}
     shown["counts"] = count_outcomes(grades)
     return fill("grades/grades.html.j2", percent=percent, cut=cut, **shown)

@@ -90,12 +90,16 @@ def load_rules(name: str) -> Rules:
     return Rules(**facts)
 
 
-def _are_words(value) -> bool:
-    """Whether it is a table of roles, each with a list of words."""
-    if not isinstance(value, dict) or not value.keys() <= set(ROLES):
+def _is_list(value, allowed: tuple = ()) -> bool:
+    """Whether it is a list of texts, of the allowed ones where these are given."""
+    if not isinstance(value, list):
         return False
-    lists = all(isinstance(words, list) for words in value.values())
-    return lists and all(isinstance(w, str) and w.strip() for ws in value.values() for w in ws)
+    return all(isinstance(v, str) and v.strip() and (not allowed or v in allowed) for v in value)
+
+
+def _are_words(value) -> bool:
+    known = isinstance(value, dict) and value.keys() <= set(ROLES)
+    return known and all(map(_is_list, value.values()))
 
 
 CHECKS = {  # what a rules file may say; other fields are whole numbers
@@ -104,10 +108,7 @@ CHECKS = {  # what a rules file may say; other fields are whole numbers
     "counts": (lambda v: v in tuple(COUNTS), f"one of {', '.join(COUNTS)}"),
     "whole_map": (lambda v: v in WHOLE_MAP, f"one of {', '.join(WHOLE_MAP)}"),
     "fully_connected": (lambda v: isinstance(v, bool), "true or false"),
-    "required": (
-        lambda v: isinstance(v, list) and all(kind in LAYERS for kind in v),
-        f"a list of {', '.join(LAYERS)}",
-    ),
+    "required": (lambda v: _is_list(v, LAYERS), f"a list of {', '.join(LAYERS)}"),
     "words": (_are_words, f"a table of any of {', '.join(ROLES)}, each a list of words"),
     "name": (lambda v: isinstance(v, str), "a text"),
 }
@@ -115,17 +116,22 @@ CHECKS = {  # what a rules file may say; other fields are whole numbers
 
 def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Judgement]:
     """A verdict a rule, accuracy first. What is not shown or only said is never passed."""
-    verdicts = [judge_one(iteration, rules) for judge_one in (_accuracy, _parameters, _epochs)]
+    rule = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}"
+    answers = {"accuracy": (rule, _accuracy(iteration, rules))}
+    rule = f"fewer than {rules.parameters:,} parameters"
+    answers["parameters"] = rule, _parameters(iteration, rules)
+    answers["epochs"] = f"fewer than {rules.epochs} epochs", _epochs(iteration.training, rules)
     if not rules.fully_connected:
-        verdicts.append(_fully_connected(iteration, rules))
+        answers["fully_connected"] = "no fully connected layer", _fully_connected(iteration, rules)
     for kind in rules.required:
-        key = kind.replace(" ", "_")
-        evidence = "neither in a table nor in the code that was read"
+        answer = NOT_SHOWN, "neither in a table nor in the code that was read", f"{kind} not shown"
         if kind in iteration.layers:
-            verdicts.append(Judgement(kind, PASS, str(iteration.layers[kind]), key))
-        else:
-            verdicts.append(Judgement(kind, NOT_SHOWN, evidence, key, f"{kind} not shown"))
-    return verdicts
+            answer = PASS, str(iteration.layers[kind]), ""
+        answers[kind.replace(" ", "_")] = kind, answer
+    return [
+        Judgement(rule, outcome, evidence, key, missed)
+        for key, (rule, (outcome, evidence, missed)) in answers.items()
+    ]
 
 
 def overall(verdicts: list[Judgement]) -> str:
@@ -136,8 +142,10 @@ def overall(verdicts: list[Judgement]) -> str:
     return PASS if outcomes == {PASS} else NOT_SHOWN
 
 
-def _accuracy(iteration: Iteration, rules: Rules) -> Judgement:
-    rule = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}"
+# Each rule's answer is (outcome, evidence, by how much it was missed).
+
+
+def _accuracy(iteration: Iteration, rules: Rules) -> tuple[str, str, str]:
     training = iteration.training
     counted = training.accuracies[-1:] or training.after[-1:]
     if training.accuracies and rules.counts == "best":
@@ -145,20 +153,19 @@ def _accuracy(iteration: Iteration, rules: Rules) -> Judgement:
     elif training.accuracies and rules.counts == "last_five":
         counted = training.accuracies[-LAST:]
     if not counted:
-        evidence = "no accuracy of test images is logged"
-        if iteration.claims:
-            evidence += f"; said: {iteration.claims[0]} ({iteration.claims[0].line.where})"
-        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
+        told = "no accuracy of test images is logged"
+        if training.claims:
+            told += f"; said: {training.claims[0]} ({training.claims[0].line.where})"
+        return NOT_SHOWN, told, "accuracy not shown"
     worst = min(counted, key=lambda accuracy: accuracy.percent)
+    told = f"{_told(training, counted, worst)} ({worst.line.where})"
+    if reasons := _undecided(training, rules, counted):
+        return NOT_SHOWN, "; ".join([*reasons, told]), "accuracy not shown"
     # exact where counts are shown; what was rounded passes only if all it may stand for does
     gap = float(100 * rules.target) - worst.percent
-    reasons = _undecided(training, rules, counted)
-    evidence = "; ".join([*reasons, f"{_told(training, counted, worst)} ({worst.line.where})"])
-    if reasons:
-        return Judgement(rule, NOT_SHOWN, evidence, "accuracy", "accuracy not shown")
     if gap + worst.half < 1e-6:
-        return Judgement(rule, PASS, evidence, "accuracy")
-    return Judgement(rule, FAIL, evidence, "accuracy", f"accuracy {gap:.2f} points too low")
+        return PASS, told, ""
+    return FAIL, told, f"accuracy {gap:.2f} points too low"
 
 
 def _told(training: Training, counted: list[Accuracy], worst: Accuracy) -> str:
@@ -188,33 +195,28 @@ def _undecided(training: Training, rules: Rules, counted: list[Accuracy]) -> lis
     if totals - {rules.validation_images, 0, None}:
         reasons.append(f"not the {rules.validation_images:,} test images")
     unfinished = training.first_epoch == 1 and training.announced > training.epochs > 0
-    if rules.counts != "best" and unfinished:
+    if unfinished and rules.counts != "best":
         reasons.append(f"{training.epochs} of {training.announced} announced epochs are logged")
     return reasons
 
 
-def _parameters(iteration: Iteration, rules: Rules) -> Judgement:
-    rule = f"fewer than {rules.parameters:,} parameters"
+def _parameters(iteration: Iteration, rules: Rules) -> tuple[str, str, str]:
     count = iteration.parameters
     if count is None:
-        evidence = "no table, print or text counts them"
-        return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
+        return NOT_SHOWN, "no table, print or text counts them", "parameters not shown"
     only_said = iteration.parameters_from in ("text", "notes")
-    evidence = f"{count}" + ", only said" * only_said
+    told = f"{count}" + ", only said" * only_said
     if count.high < rules.marked:
-        evidence += f", under the {rules.marked:,} to be marked"
-    evidence += f" ({count.line})"
+        told += f", under the {rules.marked:,} to be marked"
+    told += f" ({count.line})"
     if count.high < rules.parameters and not only_said:
-        return Judgement(rule, PASS, evidence, "parameters")
+        return PASS, told, ""
     if count.low >= rules.parameters and iteration.parameters_from != "notes":
-        missed = f"{count.low - rules.parameters + 1:,} parameters too many"
-        return Judgement(rule, FAIL, evidence, "parameters", missed)
-    return Judgement(rule, NOT_SHOWN, evidence, "parameters", "parameters not shown")
+        return FAIL, told, f"{count.low - rules.parameters + 1:,} parameters too many"
+    return NOT_SHOWN, told, "parameters not shown"
 
 
-def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
-    rule = f"fewer than {rules.epochs} epochs"
-    training = iteration.training
+def _epochs(training: Training, rules: Rules) -> tuple[str, str, str]:
     count = training.epochs
     reached = count + training.first_epoch - 1
     where = f"({training.line.where})"
@@ -222,8 +224,7 @@ def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
         told = f"{count} epochs are logged"
         if reached > count:
             told = f"{count} are logged, numbered up to {reached}"
-        missed = f"{reached - rules.epochs + 1} epochs too many"
-        return Judgement(rule, FAIL, f"{told} {where}", "epochs", missed)
+        return FAIL, f"{told} {where}", f"{reached - rules.epochs + 1} epochs too many"
     if not count:
         told = "no epoch is logged"
     elif training.first_epoch > 1 or training.truncated:
@@ -231,25 +232,23 @@ def _epochs(iteration: Iteration, rules: Rules) -> Judgement:
     elif rules.epochs <= training.announced:
         told = f"{count} are logged, {training.announced} announced {where}"
     else:
-        return Judgement(rule, PASS, f"{count} epochs are logged {where}", "epochs")
-    return Judgement(rule, NOT_SHOWN, told, "epochs", "epochs not shown")
+        return PASS, f"{count} epochs are logged {where}", ""
+    return NOT_SHOWN, told, "epochs not shown"
 
 
-def _fully_connected(iteration: Iteration, rules: Rules) -> Judgement:
-    rule, key = "no fully connected layer", "fully_connected"
+def _fully_connected(iteration: Iteration, rules: Rules) -> tuple[str, str, str]:
     found = list(iteration.fully_connected)
     if rules.whole_map == "fully connected":
         found += iteration.whole_map
     shown = [layer for layer in found if layer.shown]
     listed = "; ".join(map(str, (shown or found or iteration.whole_map)[:4]))
     if shown:
-        missed = f"{len(shown)} fully connected layer" + "s" * (len(shown) > 1)
-        return Judgement(rule, FAIL, listed, key, missed)
+        return FAIL, listed, f"{len(shown)} fully connected layer" + "s" * (len(shown) > 1)
     if found:
-        return Judgement(rule, NOT_SHOWN, listed, key, "layers not shown")
+        return NOT_SHOWN, listed, "layers not shown"
     if not iteration.layers_from:
         told = "no summary table, and no code of the model that was trained"
-        return Judgement(rule, NOT_SHOWN, told, key, "layers not shown")
+        return NOT_SHOWN, told, "layers not shown"
     told = f"{iteration.convolutions} convolutions in the {iteration.layers_from}, "
     if listed:
         told += f"{rules.whole_map}: {listed}"
@@ -257,4 +256,4 @@ def _fully_connected(iteration: Iteration, rules: Rules) -> Judgement:
         told += f"none larger than 3x3 ({iteration.model})"
     else:
         told += f"none over a whole map ({iteration.table.line.where})"
-    return Judgement(rule, PASS, told, key)
+    return PASS, told, ""

@@ -3,8 +3,8 @@
     code = read_code(document, helpers)
     code.models["Net"].layers
 
-The text of the code is searched and never executed. What does not parse was never run as it stands:
-its fully connected layers are noted, and decide nothing.
+The code is parsed and never executed. What does not parse was never run as it stands: its fully
+connected layers are noted, and decide nothing.
 """
 
 import ast
@@ -19,46 +19,31 @@ from .tables import layer_kind
 
 MAX_SOURCE = 100_000  # characters of one cell that are read
 MAX_PARSED = 1_000_000  # characters of one document that are read
+MAX_LAYERS = 1_000  # of one model, whose parts may hold each other many times over
 MAGIC = re.compile(r"^(\s*)(?:[%!?]|\w[\w., ]{0,80}=\s*[!%]|[\w.]{1,80}\?{1,2}\s*$).*")
 CELL_MAGIC = re.compile(r"\s*%%(?:time|timeit|capture|prun|python3?|(?:write)?file .*\.py)\b")
 COMMENT = re.compile(r"#[^\n]*|('''|\"\"\").*?\1", re.S)
-# A class or function is its line and all that is indented below it.
-CLASS = re.compile(r"^class\s+(\w+)\s*\(([^)\n]{0,200})\)\s*:(.*?)(?=^\S|\Z)", re.M | re.S)
-FUNCTION = re.compile(r"^([ \t]*)def\s+(\w+)\s*\((.*?)(?=^\1?\S|\Z)", re.M | re.S)
-SEQUENTIAL = re.compile(
-    r"^[ \t]*(\w+)(?:\s*=\s*(?:\w+\.){0,4}Sequential|\.add)\s*\((.*?)(?=^[ \t]*\w+\s*[.=]|^\S|\Z)",
-    re.M | re.S,
-)
-MADE = re.compile(r"^[ \t]*(\w+)\s*=(?!=)\s*(.*)", re.M)
-SUMMARY = re.compile(r"(?:summary\s*\(\s*(?:model\s*=\s*)?(\w+)|(\w+)\.summary\s*\()")
-# a functional layer, an attribute that is set, or a call of a class with its module
-PART = re.compile(
-    r"\bF(?:unctional)?\.((?:bi)?linear|dropout|(?:adaptive_)?avg_pool2d)\s*\("
-    r"|self\.(\w+)\s*=(?!=)|(?<![\w.])((?:\w+\.){0,4})([A-Z]\w*)\s*\(",
-)
 LINEAR = re.compile(r"(?:nn\.|layers\.|[=(]\s{0,4})(?:Linear|LazyLinear|Dense)\s{0,4}\(")
-BASES = re.compile(r"\b(?:Module|LightningModule|Model|Sequential)\b")
-IS_WEIGHTED = re.compile(
-    r"(?:Lazy)?(?:Conv|Convolution|DepthwiseConv|SeparableConv)\w*[123][dD]$"
-    r"|^(?:Lazy)?Linear$|^Dense$"
-)
+BASES = {"Module", "LightningModule", "Model", "Sequential"}
+FUNCTIONS = {"linear", "dropout", "avg_pool2d", "adaptive_avg_pool2d"}
+WEIGHTED = re.compile(r"conv\w*[123]d$|^(?:lazy)?linear$|^dense$", re.I)
 LIBRARY = re.compile(
-    r"[123][dD]$|(?:Norm|Normalization|Dropout|ReLU|LU|Softmax|Sigmoid|Tanh|Swish|Mish)$"
-    r"|^(?:Lazy)?Linear$|^(?:Dense|Flatten|Unflatten|Activation|Input|Identity|Sequential"
-    r"|ModuleList|ModuleDict|Parameter|Lambda|Reshape)$"
+    r"[123]d$|(?:norm|normalization|dropout|lu|softmax|sigmoid|tanh|swish|mish)$|^(?:lazy)?linear$"
+    r"|^(?:dense|(?:un)?flatten|activation|input|identity|sequential|parameter|lambda|reshape)$"
+    r"|^module(?:list|dict)$",
+    re.I,
 )
-KERNEL = re.compile(r"kernel_size\s*=\s*\(?\s*(\d+)(?:\s*,\s*(\d+))?")
 BATCH_SIZE = re.compile(r"batch_?size['\"]?\s{0,4}[=:]\s{0,4}(\w+)", re.I)
-NUMBERS = re.compile(r"^\s{0,40}(\w{1,60})\s{0,4}=\s{0,4}(\d{1,6})\s{0,4}(?:#|$)", re.M)
-ACCURACY_TEXT = re.compile(r"['\"]([^'\"\n]{0,200}?)acc", re.I)
+NUMBERS = re.compile(r"^\s{0,40}(\w{1,60})\s{0,4}=\s{0,4}(\d{1,6})\s{0,4}$", re.M)
+VALUE = re.compile(r"\{[^{}]{0,80}\}|%[-+.\d]{0,8}[a-z]")  # in a text that is filled in
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Layer(NamedTuple):
-    """A layer that code makes, kept in an attribute or "functional"; `kernel` is its largest side
-    in pixels, None where that is unknown."""
+    """A layer that code makes; `kernel` is its largest side in pixels, None where unknown."""
 
     kind: str
-    attribute: str
+    attribute: str  # of the class that keeps it, or "functional"
     line: Line
     kernel: int | None = None
 
@@ -72,36 +57,24 @@ class Model:
     layers: list[Layer] = field(default_factory=list)
     known: bool = True
 
-    def of(self, kind: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.kind == kind]
-
-
-class CellCode(NamedTuple):
-    """The models that a cell makes, those that it uses (or else defines), and those it
-    summarises."""
-
-    made: list[Model]
-    used: list[Model]
-    summarised: list[Model]
-
 
 @dataclass
 class Code:
-    """All code of a document, cell by cell; `held` are variables that hold a model."""
+    """All code of a document. `made`, `used` and `last` have a cell's number as their key."""
 
-    cells: dict[int, CellCode] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
-    held: dict[str, Model] = field(default_factory=dict)
+    held: dict[str, Model] = field(default_factory=dict)  # variables that hold one
+    made: dict[int, list[Model]] = field(default_factory=dict)
+    used: dict[int, list[Model]] = field(default_factory=dict)  # made, or else named, or defined
+    last: dict[int, Model | None] = field(default_factory=dict)  # made or defined up to its end
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
-    last_made: dict[int, Model | None] = field(default_factory=dict)  # at the end of each cell
 
     def role_of(self, said: str) -> str:
         """Whether the function that prints such a line trains or tests; `said` has letters only."""
-        roles: set[str] = set()
-        for length in range(min(24, len(said)) + 1):
-            roles |= self.prints.get(said[len(said) - length :], set())
+        ends = {said[at:] for at in range(max(0, len(said) - 24), len(said) + 1)}
+        roles = set().union(*(self.prints.get(end, ()) for end in ends))
         return roles.pop() if len(roles) == 1 else ""
 
 
@@ -112,150 +85,190 @@ def read_code(document, helpers=()) -> Code:
         for cell in source.cells:
             check_time()
             left -= len(cell.source)
+            made, used, defined = [], [], []
             if cell.kind == "code" and len(cell.source) <= min(MAX_SOURCE, left):
-                known = len(code.models)
-                found = _read_cell(source, cell, code)
-                defined = list(code.models.values())[known:]
-                last = [last, *defined, *found.made][-1]
-                if source is document:
-                    code.cells[cell.number] = found
+                made, used, defined = _read_cell(source, cell, code)
+            last = [last, *defined, *made][-1]
             if source is document:
-                code.last_made[cell.number] = last
+                code.made[cell.number] = made
+                code.used[cell.number] = made or used or defined[-1:]
+                code.last[cell.number] = last if cell.kind == "code" else None
     return code
 
 
-def parses(text: str) -> bool:
-    """Whether a cell is Python, its IPython lines passed over."""
+def parse(text: str) -> ast.Module | None:
+    """A cell as a syntax tree, its IPython lines passed over; None where it is not Python."""
     lines = [MAGIC.sub(r"\1pass", line[:400]) + line[400:] for line in text.split("\n")]
-    if lines[0].lstrip().startswith("pass") and text.lstrip().startswith("%%"):
-        return bool(CELL_MAGIC.match(text))
+    if text.lstrip().startswith("%%") and not CELL_MAGIC.match(text):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ast.parse("\n".join(lines))
+            return ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+        return None
 
 
-def _read_cell(document, cell, code: Code) -> CellCode:
+def _nodes(tree: ast.AST, *without: type) -> list[ast.AST]:
+    """What a tree holds, in the order of the text, and nothing inside of nodes of some types."""
+    found, left = [], [tree]
+    while left:
+        node = left.pop()
+        if node is tree or not isinstance(node, without):
+            found.append(node)
+            left += ast.iter_child_nodes(node)
+    placed = [node for node in found if hasattr(node, "lineno")]
+    return sorted(placed, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _name(node: ast.AST) -> str:
+    """The last name of `a`, `a.b` or a call of these."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return getattr(node, "attr", "") or getattr(node, "id", "")
+
+
+def _owner(node: ast.AST) -> ast.AST | None:
+    """What stands before the last name: `a` of `a.b`."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.value if isinstance(node, ast.Attribute) else None
+
+
+def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model], list[Model]]:
+    """The models that a cell makes, those that it names, and those that it defines."""
     lines = cell.source.split("\n")
     place = (document.name, cell.number * (document.form != "python"), cell.count, "source")
-    # comments and texts over several lines are blanked, so that places stay as they are
-    text = COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), cell.source)
 
-    def line_at(offset: int) -> Line:
-        number = text.count("\n", 0, offset) + 1
+    def line_at(number: int) -> Line:
         return Line(lines[number - 1][:400], *place, number)
 
+    text = COMMENT.sub("", cell.source)
     numbers = dict(NUMBERS.findall(text))
     sizes = [numbers.get(value, value) for value in BATCH_SIZE.findall(text)]
     code.batch_sizes |= {int(size) for size in sizes if re.fullmatch("[1-9][0-9]{0,4}", size)}
-    if not parses(cell.source):
-        code.unparsed += [line_at(match.start()) for match in LINEAR.finditer(text)]
-        return CellCode([], [], [])
+    tree = parse(cell.source)
+    if tree is None:
+        linear = [n for n, line in enumerate(lines, 1) if LINEAR.search(line.partition("#")[0])]
+        code.unparsed += map(line_at, linear)
+        return [], [], []
     defined = []
-    for match in CLASS.finditer(text):
-        bases = re.findall(r"\w+", match[2])
-        if BASES.search(match[2]) or code.models.keys() & set(bases):
-            model = _read_class(match, code, line_at)
-            inherited = [code.models[base].layers for base in bases if base in code.models]
-            model.layers += [layer for layers in inherited for layer in layers]
+    for node in _nodes(tree):
+        bases = set(map(_name, getattr(node, "bases", ())))
+        if bases & BASES or bases & code.models.keys():
+            model = _read_class(node, code, line_at)
             code.models.pop(model.name, None)  # of equal names the last
             code.models[model.name] = model
             defined.append(model)
-    for match in FUNCTION.finditer(text):
-        _note_prints(match[2].lower(), match[3], code)
-    outside = CLASS.sub("", text)
-    made = _read_made(outside, code)
-    for match in SEQUENTIAL.finditer(text):
-        if match[1] in code.held:
-            _read_parts(code.held[match[1]], text, match.span(2), code, line_at)
+        elif isinstance(node, FUNCTION):
+            _note_prints(node, code)
+    made = _read_made(tree, code, line_at)
     names = code.models | code.held
-    summarised = [names[a or b] for a, b in SUMMARY.findall(text) if (a or b) in names]
-    words = dict.fromkeys(re.findall(r"\w+", FUNCTION.sub("", outside)))
-    used = list(dict.fromkeys(names[word] for word in words if word in names))
-    return CellCode(made, used or defined[-1:], summarised)
+    outside = _nodes(tree, ast.ClassDef, *FUNCTION)
+    used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
+    return made, list(dict.fromkeys(used)), defined
 
 
-def _read_made(text: str, code: Code) -> list[Model]:
+def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
     """The models that a piece of code makes; their variables are kept in `code.held`."""
     made = []
-    for match in MADE.finditer(text):
-        name = match[1]
-        value = match[2][:400]
-        called = [w for w in re.findall(r"(\w+)\s*\(", value) if w in code.models]
-        copied = re.match(r"(\w+)(?:\s*$|\.(?:to|cuda|type)\s*\()", value)
+    for node in _nodes(tree, ast.ClassDef):
+        holder = code.held.get(_name(_owner(node)))
+        if holder and isinstance(node, ast.Call) and _name(node) == "add":
+            _read_parts(holder, node, code, line_at)
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name, value = node.targets[0].id, node.value
+        called = [_name(part) for part in _nodes(value) if isinstance(part, ast.Call)]
+        called = [part for part in called if part in code.models]
         model = None
-        if re.match(r"(?:\w+\.){0,4}Sequential\s*\(", value):
+        if isinstance(value, ast.Call) and _name(value) == "Sequential":
             model = code.models[name] = Model(name)
+            _read_parts(model, value, code, line_at)
         elif called:
             model = code.models[called[0]]
-        elif copied:
-            model = code.held.get(copied[1])
+        else:
+            copied = _owner(value) if _name(value) in ("to", "cuda", "type") else value
+            model = code.held.get(getattr(copied, "id", ""))
         if model:
             code.held[name] = model
             made.append(model)
     return made
 
 
-def _read_class(match: re.Match, code: Code, line_at) -> Model:
-    """The layers that a class makes in its __init__ and uses in its other methods."""
-    model, used, body = Model(match[1]), set(), match.start(3)
-    methods = {found[2]: found for found in FUNCTION.finditer(match[3])}
-    for name, found in methods.items():
-        span = (body + found.start(3), body + found.end(3))
-        _read_parts(model, match.string, span, code, line_at)
-        if name != "__init__":
-            used |= set(re.findall(r"self\.(\w+)(?!\s*=[^=])", found[3]))
+def _read_class(node: ast.ClassDef, code: Code, line_at) -> Model:
+    """The layers that a class makes and uses outside of its __init__, and those it inherits."""
+    model, used = Model(node.name), set()
+    methods = {part.name: part for part in node.body if isinstance(part, FUNCTION)}
+    for name, method in methods.items():
+        _read_parts(model, method, code, line_at)
+        for part in _nodes(method):
+            is_used = name != "__init__" and isinstance(getattr(part, "ctx", None), ast.Load)
+            if is_used and _name(_owner(part)) == "self":
+                used.add(part.attr)
     if used:
         model.layers = [x for x in model.layers if x.attribute in used | {"", "functional"}]
+    for base in map(_name, node.bases):
+        model.layers += code.models.get(base, Model("")).layers
+    del model.layers[MAX_LAYERS:]
     return model
 
 
-def _read_parts(model: Model, text: str, span: tuple[int, int], code: Code, line_at) -> None:
-    """Add the layers that a piece of a class or Sequential makes, in the order of the text."""
-    attribute = ""
-    for match in PART.finditer(text, *span):
-        line, owner, name = line_at(match.start()), match[3], match[4]
-        if match[1]:
-            kind = layer_kind(match[1].replace("adaptive_avg", "global_avg"))
-            model.layers.append(Layer(kind, "functional", line))
-        elif match[2]:
-            attribute = match[2]
+def _read_parts(model: Model, tree: ast.AST, code: Code, line_at) -> None:
+    """Add the layers that a method or Sequential makes, in the order of the text."""
+    attribute, end = "", 0
+    for node in _nodes(tree):
+        if isinstance(node, ast.Assign) and _name(_owner(node.targets[0])) == "self":
+            attribute = node.targets[0].attr
+            end = node.end_lineno
+        if not isinstance(node, ast.Call) or node is tree or len(model.layers) >= MAX_LAYERS:
+            continue
+        name, owner = _name(node), _owner(node)
+        held_in = attribute * (node.lineno <= end)
+        if name in FUNCTIONS and _name(owner) in ("F", "functional"):
+            kind = layer_kind(name.replace("adaptive_avg", "global_avg"))
+            model.layers.append(Layer(kind, "functional", line_at(node.lineno)))
         elif name in code.models:
-            model.layers += [x._replace(attribute=attribute) for x in code.models[name].layers]
-            model.known = model.known and code.models[name].known
-        else:
+            part = code.models[name]
+            room = MAX_LAYERS - len(model.layers)
+            model.layers += [layer._replace(attribute=held_in) for layer in part.layers[:room]]
+            model.known = model.known and part.known
+        elif name[:1].isupper():
             model.known = model.known and bool(owner or LIBRARY.search(name))
             kind = layer_kind(name.replace("AdaptiveAvg", "GlobalAvg"))
             weighted = kind in ("fully connected", "convolution")
-            if kind and (not weighted or IS_WEIGHTED.search(name)):
-                kernel = _kernel(name, text[match.end() : match.end() + 200])
-                model.layers.append(Layer(kind, attribute, line, kernel))
+            if kind and (not weighted or WEIGHTED.search(name)):
+                layer = Layer(kind, held_in, line_at(node.lineno), _kernel(name, node))
+                model.layers.append(layer)
 
 
-def _kernel(name: str, arguments: str) -> int | None:
+def _kernel(name: str, call: ast.Call) -> int | None:
     """The largest side of a convolution's kernel: Keras' second argument, torch's third."""
-    sides = KERNEL.search(arguments.partition(")\n")[0])
-    if not sides:
-        place = 1 if name.endswith("D") else 2
-        sides = re.match(rf"(?:[^,()]*,){{{place}}}\s*\(?\s*(\d+)\s*(?:,\s*(\d+)\s*\))?", arguments)
-    if not sides or "dilation" in arguments.partition(")")[0]:
-        return None
-    return max(int(side) for side in sides.groups() if side)
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    place = 1 if name.endswith("D") else 2
+    sides = named.get("kernel_size", dict(enumerate(call.args)).get(place))
+    values = [getattr(side, "value", None) for side in getattr(sides, "elts", [sides])]
+    known = "dilation" not in named and all(type(value) is int for value in values)
+    return max(values) if known and values else None
 
 
-def _note_prints(name: str, body: str, code: Code) -> None:
+def _note_prints(node: ast.FunctionDef, code: Code) -> None:
     """The letters before each "acc" that a function prints, and whether it trains or tests."""
-    trains, tests = "backward(" in body, re.search(r"\.eval\(|no_grad|inference_mode", body)
+    name, parts = node.name.lower(), _nodes(node)
+    called = {_name(part) for part in parts if isinstance(part, ast.Call)}
+    trains = "backward" in called
     role = ""
     if re.search("test|val", name):
         role = "test"
     elif re.search("train|fit", name) or trains:
         role = "train"
-    elif tests:
+    elif called & {"eval", "no_grad", "inference_mode"}:
         role = "test"
-    if role and not (trains and ".eval(" in body):
-        for before in ACCURACY_TEXT.findall(body):
-            code.prints.setdefault(letters(before)[-24:], set()).add(role)
+    if not role or (trains and "eval" in called):
+        return
+    for part in parts:
+        pieces = part.values if isinstance(part, ast.JoinedStr) else [part]
+        said = [piece.value for piece in pieces if isinstance(piece, ast.Constant)]
+        text = VALUE.sub("", "".join(map(str, said))[:400].lower())
+        if "acc" in text:
+            code.prints.setdefault(letters(text.partition("acc")[0])[-24:], set()).add(role)

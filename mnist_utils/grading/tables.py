@@ -24,7 +24,6 @@ KINDS = (
     ("global average pooling", re.compile(r"global_?(average|avg|mean)_?pool", re.I)),
     ("average pooling", re.compile(r"(average|avg)_?pool", re.I)),
 )
-NO_LAYER = re.compile(r"Identity|NonDynamicallyQuantizable", re.I)
 HEADER = re.compile(
     r"layer\b.{0,120}param|param\s?#|\|\s{0,9}name\s{0,200}\|\s{0,9}type\s{0,200}\|\s{0,9}params"
     r"|kernel shape.{0,40}params",
@@ -51,7 +50,6 @@ BEFORE = re.compile(
 )
 BARE = re.compile(r"\s{0,40}\(?\s{0,9}(\d{1,3}(?:,\d{3})+|\d{3,9})\s{0,9}[,)]?\s{0,40}")
 MAX_ROWS = 600
-MAX_TABLES = 60  # of one cell
 
 
 class Count(NamedTuple):
@@ -67,13 +65,15 @@ class Count(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One layer; `shape` is (channels, height, width) or (features,), empty where there is none."""
+    """One layer; `shape` is (channels, height, width) or (features,), empty where there is none.
+    `whole_map` is the size of the map that a convolution covers whole, as "12x12"."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
     parameters: int
     line: Line
+    whole_map: str = ""
 
 
 @dataclass
@@ -92,57 +92,19 @@ class Table:
     def of(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row.kind == kind]
 
-    def maps(self) -> list[tuple[Row, Row]]:
-        """The rows, each with the last row before it that has a map."""
-        found, before = [], None
-        for row in self.rows:
-            if before:
-                found.append((row, before))
-            if len(row.shape) == 3:
-                before = row
-        return found
-
-    def whole_map(self) -> list[tuple[Row, Row]]:
-        """Convolutions over a whole map, each with the row whose map it takes.
-
-        They have one output, and the weights that the row counts fit the map's size, so that a
-        convolution in another branch is not taken for one.
-        """
-        found = []
-        for row, before in self.maps():
-            channels, height, width = before.shape
-            if row.kind == "convolution" and row.shape[1:] == (1, 1) and height * width > 1:
-                out = row.shape[0]
-                sizes = (out * channels * height * width, out * height * width)
-                if row.parameters in {size + bias for size in sizes for bias in (0, out)}:
-                    found.append((row, before))
-        return found
-
-    def pool(self) -> Row | None:
-        """The row that pools a whole map by its mean, if one does."""
-        for row, before in self.maps():
-            pools = row.kind == "average pooling" and row.shape[1:] == (1, 1)
-            if row.kind == "global average pooling" or (pools and before.shape[1:] != (1, 1)):
-                return row
-        return None
-
 
 def layer_kind(name: str) -> str:
     """One of KINDS for the name of a layer's class, or nothing."""
-    if NO_LAYER.search(name):
-        return ""
     return next((kind for kind, pattern in KINDS if pattern.search(name)), "")
 
 
 def find_tables(lines: list[Line], words: Words) -> list[Table]:
-    """The summary tables in what one cell printed, the first MAX_TABLES of them."""
+    """The summary tables in what one cell printed."""
     tables: list[Table] = []
     table, idle, output = None, 0, 0
     for line in lines:
         lower = line.text.lower()
         if "param" in lower and HEADER.search(lower[:400]) and not (table and not table.rows):
-            if len(tables) == MAX_TABLES:
-                break
             table, idle = Table(line), 0
             named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", lower[:400])
             output = named.index("output") if "output" in named else 0
@@ -163,7 +125,25 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
             depth = [len(text) - len(text.lstrip(" │├└─|")) for text in texts] + [0]
             rows = enumerate(table.rows)
             table.rows = [row for i, row in rows if depth[i + 1] <= depth[i] or row.kind]
+        _mark_whole_maps(table.rows)
     return [table for table in tables if table.rows]
+
+
+def _mark_whole_maps(rows: list[Row]) -> None:
+    """Mark what makes one output of a whole map: a global average, or a convolution over all of it,
+    whose weights fit the map's size, so that one in another branch is not taken for it."""
+    before = None  # the last row that has a map
+    for i, row in enumerate(rows):
+        if before and row.shape[1:] == (1, 1) != before.shape[1:]:
+            channels, height, width = before.shape
+            weights = [n * row.shape[0] * height * width for n in (channels, 1)]
+            fits = row.parameters in {n + bias for n in weights for bias in (0, row.shape[0])}
+            if row.kind == "average pooling":
+                rows[i] = row._replace(kind="global average pooling")
+            elif row.kind == "convolution" and fits:
+                rows[i] = row._replace(whole_map=f"{height}x{width}")
+        if len(row.shape) == 3:
+            before = row
 
 
 def _row(line: Line, output: int) -> Row | None:

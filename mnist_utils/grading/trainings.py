@@ -30,14 +30,12 @@ class Training:
 
     `images` is "test" or "unnamed"; `epochs` is how many the log shows, 0 where it shows none;
     `announced` how many it says will come; `numbers` the epoch of each accuracy, from 1; `after`
-    what was measured again at the end; `claims` what the text says of a best epoch; `cells` from
-    and to.
+    what was measured again at the end; `claims` what the text says of a best epoch; `line` and
+    `end` are its first and last line.
     """
 
-    document: str
     line: Line
-    cells: tuple[int, int] = (0, 0)
-    end: tuple[int, int] = (0, 0)  # place of its last line
+    end: Line
     accuracies: list[Accuracy] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     images: str = "test"
@@ -76,53 +74,43 @@ def find_trainings(
     """The trainings that a document logs, in their order; where it logs none, what was tested
     once, or what a text says, as one without epochs. `lines` are each cell's output."""
     trainings: list[Training] = []
-    others: list[Training] = []
+    rest = Training(Line("", ""), Line("", ""))  # what belongs to none of them
     last_run: list[Fact] = []
     left = MAX_FACTS
     for cell in document.cells:
-        printed = lines.get(cell.number, [])
-        facts = read_facts(printed, words, document.prose, cell.source, left)
+        shown = lines.get(cell.number, [])
+        facts = read_facts(shown, words, document.prose, cell.source, left)
         left -= len(facts)
         for run in _runs(_numbered(facts)):
             check_time()
-            training = _training(run, document, code)
+            training = _training(run, code)
             if _goes_on(last_run, run, code):
                 last_run += run
-                trainings[-1] = _training(last_run, document, code)
+                trainings[-1] = _training(last_run, code)
             elif not _is_training(training, run, document, cell):
-                is_after = trainings and document.form != "text"
-                others += [] if is_after else [training]
-                if is_after:
-                    trainings[-1].after += training.accuracies + training.after
-                    trainings[-1].claims += training.claims
+                before = trainings[-1] if trainings and document.form != "text" else rest
+                before.after += training.accuracies + training.after
+                before.claims += training.claims
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
                 _take_over(training, earlier)
             elif len(trainings) < MAX_TRAININGS:
                 trainings.append(training)
                 last_run = run
-    for training in trainings[:1] if left <= 0 else ():
-        training.notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
-    return trainings + _left_over(trainings, others, document)
-
-
-def _left_over(trainings: list[Training], others: list[Training], document) -> list[Training]:
-    """What was tested before any training, or is only said: a result where there is no training."""
-    claims = [claim for one in others for claim in one.claims]
-    after = [accuracy for one in others for accuracy in one.accuracies + one.after]
-    if document.form == "text":
-        claims = sorted(claims + after, key=lambda accuracy: accuracy.line.at)
-        after = []
+    if left <= 0 and trainings:
+        trainings[0].notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
+    if document.form == "text":  # what a text says was tested is only said
+        rest.claims = sorted(rest.claims + rest.after, key=lambda accuracy: accuracy.line.at)
+        rest.after = []
     for training in trainings:
-        training.claims += claims
-    if trainings or not (claims or after):
-        return []
-    line = (after or claims)[0].line
-    return [Training(document.name, line, (line.cell, line.cell), after=after, claims=claims)]
+        training.claims += rest.claims
+    if trainings or not (rest.after or rest.claims):
+        return trainings
+    rest.line = rest.end = (rest.after or rest.claims)[0].line
+    return [rest]
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
-    """The facts with "Epoch 1/1" numbered on, which Keras prints where `fit` is called an epoch
-    each."""
+    """The facts with "Epoch 1/1" numbered on: Keras prints it where an epoch is a `fit` each."""
     single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
     if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
         return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
@@ -171,7 +159,7 @@ def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
     if not numbers or first != numbers[-1] + 1 or before[-1].line.cell == run[0].line.cell:
         return False
     between = range(before[-1].line.cell + 1, run[0].line.cell + 1)
-    return not any(code.cells[number].made for number in between if number in code.cells)
+    return not any(code.made.get(number) for number in between)
 
 
 def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
@@ -187,16 +175,14 @@ def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
     return training.epochs > 1 and not EVALUATES.search(cell.source)
 
 
-def _training(run: list[Fact], document, code: Code) -> Training:
+def _training(run: list[Fact], code: Code) -> Training:
     """What a run says, put together."""
-    first, last = run[0].line, run[-1].line
-    training = Training(document.name, first, (first.cell, last.cell), last.at)
-    begun: Counter = Counter()
+    training = Training(run[0].line, run[-1].line)
     for fact in run:
         if fact.kind == "bar" and fact.form.startswith("test"):
             training.test_iterations[fact.of] += fact.complete
-        elif fact.kind == "bar":
-            (training.iterations if fact.complete else begun)[fact.of] += 1
+        elif fact.kind == "bar" and fact.complete:
+            training.iterations[fact.of] += 1
         elif fact.kind == "split":
             training.validated_on = fact.number
         elif fact.kind == "claim":
@@ -206,13 +192,12 @@ def _training(run: list[Fact], document, code: Code) -> Training:
         elif fact.kind == "truncated" and not training.truncated:
             training.truncated = True
             training.notes.append("the output is truncated, its beginning is not shown")
-    training.iterations = training.iterations or begun  # widgets show only how they begin
     if len(training.iterations) == 2 and not training.test_iterations:
         # bars that do not say so are of test images where longer ones stand between them
         (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
         if abs(n - m) <= 1 + n // 4:
             training.test_iterations[short] = training.iterations.pop(short)
-    _choose_series(training, run, document, code)
+    _choose_series(training, run, code)
     _count_epochs(training, run)
     if len(training.accuracies) == 1 < training.epochs:  # tested once, after the last epoch
         training.after = training.accuracies + training.after
@@ -220,7 +205,7 @@ def _training(run: list[Fact], document, code: Code) -> Training:
     return training
 
 
-def _choose_series(training: Training, run: list[Fact], document, code: Code) -> None:
+def _choose_series(training: Training, run: list[Fact], code: Code) -> None:
     """Of what was printed an epoch in several forms, the one with counts, or the most epochs."""
     tests = [fact for fact in run if fact.kind == "test"]
     finals = [fact for fact in run if fact.kind == "final"]
@@ -329,8 +314,7 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
 
 
 def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
-    """Whether the last epoch was begun and nothing of it was finished, though that of others
-    was."""
+    """Whether nothing of the last epoch was finished, though something of the others was."""
     places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
     before, last = places[numbers[-2]], places[numbers[-1]]
     done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]

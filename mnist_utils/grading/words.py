@@ -73,18 +73,10 @@ def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
     for role in ("claim", "final", "parameters"):
         found[role] = f"{LEFT}{some[role]}{RIGHT}"
     compiled = {name: re.compile(pattern, re.I) for name, pattern in found.items()}
-    return Words(**compiled, stems={role: _stems(given) for role, given in words.items()})
+    parts = {role: {max(w.lower().split("_"), key=len) for w in ws} for role, ws in words.items()}
+    return Words(**compiled, stems={role: tuple(some) for role, some in parts.items()})
 
 
 def _any(words: list[str]) -> str:
     longest_first = sorted(words, key=len, reverse=True)
     return "(?:" + "|".join(re.escape(w).replace("_", r"[\s_\-]?") for w in longest_first) + ")"
-
-
-def _stems(words: list[str]) -> tuple[str, ...]:
-    """Pieces of words in lower case such that each word has one of them: a quick look at a line."""
-    kept: list[str] = []
-    for word in sorted(map(str.lower, words), key=len):
-        if not any(stem in word for stem in kept):
-            kept.append(max(word.split("_"), key=len))
-    return tuple(kept)
