@@ -18,12 +18,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_type_hints
 
 from .errors import RecordError
 
@@ -56,14 +55,9 @@ class EpochRow:
     def read(cls, row: dict) -> "EpochRow":
         """The row of a record. Raises ValueError or TypeError for a number that cannot be."""
         found = cls(**row)
-        for name, kind in get_type_hints(cls).items():
-            value = getattr(found, name)
-            allowed = {int: (int,), float: (int, float)}[kind]
-            if type(value) not in allowed:
-                raise ValueError(f"{name} must be {kind.__name__}, got {str(value)[:40]!r}")
+        _check_types(found)
         for part in ("train", "validation"):
-            correct = getattr(found, f"{part}_correct")
-            total = getattr(found, f"{part}_total")
+            correct, total = getattr(found, f"{part}_correct"), getattr(found, f"{part}_total")
             if total < 1 or not 0 <= correct <= total:
                 raise ValueError(f"{part}: {correct} of {total} images right")
         return found
@@ -82,9 +76,10 @@ class RunRecord:
     """Everything needed to judge a run and to run it again.
 
     `dataset` has name, split, checksum, counts and, where it is not MNIST, a banner; `model` has
-    name, parameters and layers (as dictionaries); `verdict` is what `assignment.judge` said, one
-    entry a rule; `inputs` what the batch runner tells equal runs by; `attempt` the one execution
-    that the record is of; `against` the notebook that this one changes in one thing, if any.
+    name, parameters and layers (as dictionaries); `epochs` an `EpochRow` each; `verdict` is what
+    `assignment.judge` said, one entry a rule; `inputs` what the batch runner tells equal runs by;
+    `attempt` the one execution that the record is of; `against` the notebook that this one changes
+    in one thing, if any.
     """
 
     notebook: str
@@ -99,7 +94,7 @@ class RunRecord:
     git: dict = field(default_factory=dict)
     started: str = ""
     finished: str = ""
-    epochs: list[EpochRow] = field(default_factory=list)
+    epochs: list = field(default_factory=list)
     verdict: list = field(default_factory=list)
     inputs: dict = field(default_factory=dict)
     against: str = ""
@@ -109,9 +104,8 @@ class RunRecord:
     @classmethod
     def start(cls, notebook: str, parameters: dict, **facts) -> "RunRecord":
         """A record of a run that begins now, with the versions and the git state of this moment."""
-        moment = dict(versions=_versions(), git=_git_state(), started=_now())
-        moment["attempt"] = os.environ.get(ATTEMPT, "")
-        return cls(notebook, parameters, **(moment | facts))
+        facts = {"versions": _versions(), "git": _git_state(), "started": _now()} | facts
+        return cls(notebook, parameters, attempt=os.environ.get(ATTEMPT, ""), **facts)
 
     @property
     def last(self) -> EpochRow:
@@ -135,7 +129,12 @@ class RunRecord:
         """Write `run.json` and `metrics.csv` into `folder`, each whole or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "metrics.csv", self._metrics())
+        names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(names)
+        table.writerows([getattr(row, name) for name in names] for row in self.epochs)
+        write_text(folder / "metrics.csv", text.getvalue())
         write_text(folder / "run.json", _json(asdict(self)))
 
     @classmethod
@@ -153,29 +152,18 @@ class RunRecord:
     def parse(cls, text: str, name: str | Path) -> "RunRecord":
         """The record in `text`. Raises RecordError, with `name`, for a damaged or newer one."""
         try:
-            facts = json.loads(text)
+            facts = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
             schema = str(facts.get("schema"))[:40]
             if schema != str(SCHEMA):
                 raise RecordError(f"{name}: schema {schema}, this version reads {SCHEMA}")
-            _check_numbers(facts)
             record = cls(**facts)
-            for key, kind in get_type_hints(cls).items():
-                if not isinstance(getattr(record, key), list if key == "epochs" else kind):
-                    raise ValueError(f"{key} must be {getattr(kind, '__name__', kind)}")
+            _check_types(record)
             if record.status not in STATUSES:
                 raise ValueError(f"unknown status {record.status[:40]!r}")
             record.epochs = [EpochRow.read(row) for row in record.epochs]
             return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RecordError(f"{name}: damaged record ({error})") from error
-
-    def _metrics(self) -> str:
-        names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(names)
-        table.writerows([getattr(row, name) for name in names] for row in self.epochs)
-        return text.getvalue()
 
 
 def save_misread(folder: str | Path, labels, probabilities) -> None:
@@ -184,8 +172,7 @@ def save_misread(folder: str | Path, labels, probabilities) -> None:
     `labels` is a tensor int (N,), `probabilities` one float (N, 10); `image` is the place among the
     N, `confidence` the probability of the guess.
     """
-    guesses = probabilities.argmax(1).tolist()
-    confidences = probabilities.max(1).values.tolist()
+    confidences, guesses = (found.tolist() for found in probabilities.max(1))
     rows = ["image,label,guess,confidence"]
     for image, label in enumerate(labels.tolist()):
         if guesses[image] != label:
@@ -241,10 +228,8 @@ def _versions() -> dict:
     system = f"{platform.system()} {platform.machine()}"
     found = {"python": platform.python_version(), "system": system}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            pass
     return found
 
 
@@ -267,15 +252,19 @@ def _git_state() -> dict:
         return {}
 
 
-def _check_numbers(facts) -> None:
-    """Raise ValueError where any number in a record is infinite, not a number, or too large."""
-    if isinstance(facts, float) and not math.isfinite(facts):
-        raise ValueError(f"{facts} is no number")
-    if isinstance(facts, int) and abs(facts) >= 2**63:
-        raise ValueError("a number is out of range")
-    if isinstance(facts, dict):
-        facts = facts.values()
-    elif not isinstance(facts, list):
-        return
-    for one in facts:
-        _check_numbers(one)
+def _check_types(found) -> None:
+    """Raise ValueError where a field of a dataclass holds another type than it says."""
+    for place in fields(found):
+        value = getattr(found, place.name)
+        kind = int | float if place.type is float else place.type
+        # In Python a bool is an int too.
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{place.name} must be {kind}, got {str(value)[:40]!r}")
+
+
+def _number(text: str) -> int | float:
+    """A number in a record. Raises ValueError where it is infinite, no number or out of range."""
+    number, whole = float(text), text.lstrip("-").isdigit()
+    if not math.isfinite(number) or (whole and abs(number) >= 2**63):
+        raise ValueError(f"{text[:40]} is out of range")
+    return int(text) if whole else number

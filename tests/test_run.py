@@ -1,7 +1,7 @@
 """The bookkeeping of a run: parameters, record, checkpoints, verdict."""
 
 import ast
-import types
+import runpy
 
 import pytest
 import torch
@@ -88,11 +88,9 @@ def test_a_cell_that_failed_or_is_no_python_is_passed_over():
     assert "never" not in annotated_values(namespace)
 
 
-def test_a_script_has_parameters_as_a_notebook_does(monkeypatch):
-    module = types.ModuleType("script")
-    exec(FORM, module.__dict__)
-    monkeypatch.setitem(run_module.sys.modules, "script", module)
-    assert annotated_values(module.__dict__) == annotated_values(notebook())
+def test_a_script_has_parameters_as_a_notebook_does(here):
+    (here / "script.py").write_text(FORM)
+    assert annotated_values(runpy.run_path("script.py")) == annotated_values(notebook())
 
 
 def test_without_parameters_it_is_said_what_to_do():
