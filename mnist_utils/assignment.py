@@ -41,9 +41,8 @@ class Verdict:
 def judge(record) -> list[Verdict]:
     """The verdict on a `records.RunRecord`, one for each rule, accuracy first.
 
-    The last epoch counts; the best is only mentioned. What the record does not show is not judged:
-    on another dataset than MNIST, on the holdout images, or of a run that did not complete, the
-    accuracy is "not judged".
+    The last epoch counts; the best is only mentioned. Not judged is the accuracy on another dataset
+    than MNIST, on the holdout images, or of a run that did not complete.
     """
     return [_accuracy(record), _parameters(record), _epochs(record), _fully_connected(record)]
 
@@ -51,8 +50,9 @@ def judge(record) -> list[Verdict]:
 def overall(verdicts: list[Verdict]) -> str:
     """ "fail" where a rule failed, else "not judged" where one could not be judged, else "pass"."""
     outcomes = {verdict.outcome for verdict in verdicts}
-    # The worst that was found.
-    return next((outcome for outcome in (FAIL, NOT_JUDGED) if outcome in outcomes), PASS)
+    if FAIL in outcomes:
+        return FAIL
+    return NOT_JUDGED if NOT_JUDGED in outcomes else PASS
 
 
 def summary(record) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .errors import CheckpointError
 from .records import EpochRow, RunRecord, atomic_write
 
 NAMES = "checkpoint-[0-9][0-9][0-9][0-9].pt"
@@ -46,7 +45,7 @@ class Checkpoints:
         Where none can be used, everything is as before the call and the answer is 1.
         """
         paths = sorted(self.folder.glob(NAMES), reverse=True)
-        untouched = copy.deepcopy(self._state()) if paths else {}
+        untouched = copy.deepcopy(self._state())
         for path in paths:
             try:
                 self._load(self._read(path))
@@ -84,14 +83,14 @@ class Checkpoints:
                 path.unlink()
 
     def _read(self, path: Path) -> dict:
-        """The state in the file. Raises CheckpointError where it is damaged or of another run."""
+        """The state in the file. Raises ValueError where it is damaged or of another run."""
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise CheckpointError("it is damaged: its SHA-256 differs")
+            raise ValueError("it is damaged: its SHA-256 differs")
         state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
         other = [name for name in SAME if state["run"][name] != repr(getattr(self.record, name))]
         if other:
-            raise CheckpointError(f"it belongs to another run: other {', '.join(other)}")
+            raise ValueError(f"it belongs to another run: other {', '.join(other)}")
         return state
 
     def _state(self) -> dict:

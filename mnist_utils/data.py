@@ -1,4 +1,4 @@
-"""MNIST as tensors in memory: fetched once, checked value by value, split, served in batches.
+"""MNIST as tensors in memory: fetched once, checked, split, served in batches.
 
     data = load_data("mnist", data_dir="data", split="assignment")
     train_loader, validation_loader = make_loaders(data, batch_size=128, seed=0)
@@ -59,9 +59,8 @@ WAYS_OUT = (
 class Data:
     """Training and validation images, uint8 (N, 28, 28), with labels, int64 (N,).
 
-    `split` says what the validation images are: "assignment", the dataset's own test images, or
-    "holdout", images taken from the training set. `checksum` is of the whole dataset. A `note` must
-    be shown.
+    `split` is "assignment" where these are the dataset's own test images, "holdout" where they were
+    taken from the training set. `checksum` is of the whole dataset. A `note` must be shown.
     """
 
     name: str
@@ -80,9 +79,9 @@ class Data:
 
     def facts(self) -> dict:
         """What the run record keeps of the data."""
-        counts = {"train": len(self.train_labels), "validation": len(self.validation_labels)}
-        names = {"name": self.name, "split": self.split}
-        return names | counts | {"checksum": self.checksum, "note": self.note}
+        facts = {"name": self.name, "split": self.split}
+        facts |= {"train": len(self.train_labels), "validation": len(self.validation_labels)}
+        return facts | {"checksum": self.checksum, "note": self.note}
 
 
 def load_data(
@@ -90,14 +89,14 @@ def load_data(
 ) -> Data:
     """The dataset `name`, one of `DATASETS`; its validation images are those of `split`.
 
-    "auto" is MNIST where it can be reached, else the digits, under a banner; `data_dir` the cache,
-    `mirror` a URL or a folder with the four original .gz files. Raises ValueError for an unknown
-    name or split, and DataError where MNIST is asked for and cannot be reached.
+    "auto" is MNIST where it can be reached, else the digits, under a banner; `mirror` is a URL or
+    a folder with the four original .gz files. Raises ValueError for an unknown name or split, and
+    DataError where MNIST is asked for and cannot be reached.
     """
-    for value, choices in ((name, DATASETS), (split, SPLITS)):
-        if value not in choices:
-            known = ", ".join(choices)
-            raise ValueError(f"unknown dataset or split {value!r}; choose one of {known}")
+    for value, known in ((name, DATASETS), (split, SPLITS)):
+        if value not in known:
+            choices = ", ".join(known)
+            raise ValueError(f"unknown dataset or split {value!r}; choose one of {choices}")
     try:
         if name == "digits":
             data = load_digits("it was asked for")
@@ -151,15 +150,16 @@ def load_digits(reason: str) -> Data:
     images, validation_images, labels, validation_labels = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=0
     )
+    told = "NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged."
+    note = "\n".join(["=" * 88, told, *textwrap.wrap(f"Why: {reason}.", 88), "=" * 88])
     parts = (images, labels, validation_images, validation_labels)
-    return Data("digits", *parts, _digest(digests.encode()), note=_banner(reason))
+    return Data("digits", *parts, _digest(digests.encode()), note=note)
 
 
 def hold_out(data: Data) -> Data:
     """Take a sixth of the training images, as many of each class, as validation images.
 
-    The draw depends on the labels only (NumPy's legacy generator, whose stream is frozen), so it is
-    always the same.
+    The draw is always the same: NumPy's legacy generator, whose stream is frozen.
     """
     per_class = len(data.train_labels) // 60
     shuffled = np.random.RandomState(1998).permutation(len(data.train_labels))
@@ -192,11 +192,10 @@ class TensorLoader:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count, device = len(self.labels), self.labels.device
-        if self.generator is None:
-            order = torch.arange(count, device=device)
-        else:
-            order = torch.randperm(count, generator=self.generator, device=device)
+        device = self.labels.device
+        order = torch.arange(len(self.labels), device=device)
+        if self.generator is not None:
+            order = torch.randperm(len(order), generator=self.generator, device=device)
         for chosen in order.split(self.batch_size):
             images = self.images[chosen].unsqueeze(1).float()
             if self.augment is not None:
@@ -214,9 +213,9 @@ def make_loaders(
 ) -> tuple[TensorLoader, TensorLoader]:
     """The training loader, shuffled and augmented anew each pass, and the validation loader.
 
-    The images are moved to `device` once. With `deskew` both loaders serve straightened images, see
-    `augment.straighten`. Raises ValueError for a batch size below 1 or above the number of training
-    images, and for `deskew` with an augmentation other than `Affine`.
+    The images move to `device` once. With `deskew` both loaders serve images as `straighten` gives
+    them. Raises ValueError for a batch size below 1 or above the number of training images, and for
+    `deskew` with an augmentation other than `Affine`.
     """
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     if not 1 <= batch_size <= len(labels):
@@ -304,8 +303,3 @@ def _download(url: str, limit: int, seconds: float) -> bytes:
 
 def _digest(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _banner(reason: str) -> str:
-    told = "NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged."
-    return "\n".join(["=" * 88, told, *textwrap.wrap(f"Why: {reason}.", 88), "=" * 88])

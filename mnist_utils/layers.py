@@ -40,9 +40,9 @@ class Layer:
 def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28)) -> list[Layer]:
     """The layers that one image of `input_shape` (channels, height, width) passes, in order.
 
-    A functional call or a product with a bare parameter shows like any other. Receptive fields
-    follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
-    (Distill, 2019); where branches meet, the larger counts. The model is left as it was.
+    Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional
+    Neural Networks" (Distill, 2019); where branches meet, the larger counts. The model is left as
+    it was.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)

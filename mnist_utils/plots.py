@@ -4,8 +4,7 @@
     show(figure)                            # in a notebook, alternative text included
     save(figure, "accuracy.png")
 
-Figures are built without pyplot, so nothing is shown, kept open or changed elsewhere; their style
-is their own, whatever a matplotlibrc says.
+They are built without pyplot, so nothing is shown, kept open or changed elsewhere.
 """
 
 import base64
@@ -28,7 +27,7 @@ DPI = 110
 GOAL = float(ASSIGNMENT.target)
 LOWEST, HIGHEST = 0.985, 1.0005  # one accuracy axis for all notebooks, where their curves lie on it
 
-# A decorator: the function's figures have matplotlib's default style.
+# A decorator: the figures have matplotlib's default style, whatever a matplotlibrc says.
 own_style = style.context("default")
 
 
@@ -91,7 +90,9 @@ def seed_curves(records: list[RunRecord], before: list[RunRecord] | None = None)
         label = f"{group[0].notebook}, mean of {len(group)}"
         axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0)
         axes.plot(epochs, curves.mean(0), color=color, marker=".", label=label)
-        ends.scatter(place + width * _spread_out(last), last, color=color, s=18, alpha=0.7)
+        # From left to right in the seeds' order, so that equal ones do not cover each other.
+        places = place + width * np.linspace(-0.8, 0.8, len(group))
+        ends.scatter(places, last, color=color, s=18, alpha=0.7)
         lowest = min(lowest, np.median(curves[:, len(epochs) // 3]), last.min())
     _accuracy_axis(axes, lowest - 0.001, 0.9985, digits=2)
     _epoch_axis(axes, "validation accuracy", records[0].notebook)
@@ -267,16 +268,6 @@ def _accuracy_axis(axes, low: float, high: float, digits: int = 1) -> None:
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}%}"))
-
-
-def _spread_out(values: np.ndarray) -> np.ndarray:
-    """Places from -1 to 1 for dots at these heights, so that equal ones stand side by side."""
-    places = np.zeros(len(values))
-    for value in np.unique(values):
-        same = np.flatnonzero(values == value)
-        middle = (len(same) - 1) / 2
-        places[same] = (np.arange(len(same)) - middle) * min(0.25, 1.6 / len(same))
-    return places
 
 
 def _grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:

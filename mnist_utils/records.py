@@ -36,8 +36,8 @@ PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconv
 class EpochRow:
     """One epoch: what was seen in training and what the validation images gave after it.
 
-    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), accuracies
-    are derived from the counts, seconds are wall-clock.
+    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), seconds
+    are wall-clock. Raises ValueError for a number that cannot be.
     """
 
     epoch: int
@@ -51,16 +51,12 @@ class EpochRow:
     validation_total: int
     validation_seconds: float
 
-    @classmethod
-    def read(cls, row: dict) -> "EpochRow":
-        """The row of a record. Raises ValueError or TypeError for a number that cannot be."""
-        found = cls(**row)
-        _check_types(found)
-        for part in ("train", "validation"):
-            correct, total = getattr(found, f"{part}_correct"), getattr(found, f"{part}_total")
+    def __post_init__(self):
+        _check_types(self)
+        train = (self.train_correct, self.train_total)
+        for correct, total in (train, (self.validation_correct, self.validation_total)):
             if total < 1 or not 0 <= correct <= total:
-                raise ValueError(f"{part}: {correct} of {total} images right")
-        return found
+                raise ValueError(f"{correct} of {total} images right")
 
     @property
     def train_accuracy(self) -> float:
@@ -104,8 +100,9 @@ class RunRecord:
     @classmethod
     def start(cls, notebook: str, parameters: dict, **facts) -> "RunRecord":
         """A record of a run that begins now, with the versions and the git state of this moment."""
-        facts = {"versions": _versions(), "git": _git_state(), "started": _now()} | facts
-        return cls(notebook, parameters, attempt=os.environ.get(ATTEMPT, ""), **facts)
+        moment = {"versions": _versions(), "git": _git_state(), "started": _now()}
+        moment["attempt"] = os.environ.get(ATTEMPT, "")
+        return cls(notebook, parameters, **(moment | facts))
 
     @property
     def last(self) -> EpochRow:
@@ -117,7 +114,7 @@ class RunRecord:
     @property
     def best(self) -> EpochRow:
         """The epoch with the most images right, the first of equals; shown, never the result."""
-        return max(self.epochs or [self.last], key=lambda row: (row.validation_correct, -row.epoch))
+        return max(self.epochs or [self.last], key=lambda row: row.validation_correct)
 
     def finish(self, status: str = "completed", error: str = "") -> None:
         """Mark the end of the run with one of `STATUSES`."""
@@ -142,11 +139,12 @@ class RunRecord:
         """Read the `run.json` in `folder`. Raises RecordError: missing, damaged or too new."""
         path = Path(folder) / "run.json"
         try:
-            return cls.parse(path.read_text(encoding="utf-8"), path)
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise RecordError(f"{path}: no such record") from None
         except (OSError, ValueError) as error:
             raise RecordError(f"{path}: damaged record ({error})") from error
+        return cls.parse(text, path)
 
     @classmethod
     def parse(cls, text: str, name: str | Path) -> "RunRecord":
@@ -160,7 +158,7 @@ class RunRecord:
             _check_types(record)
             if record.status not in STATUSES:
                 raise ValueError(f"unknown status {record.status[:40]!r}")
-            record.epochs = [EpochRow.read(row) for row in record.epochs]
+            record.epochs = [EpochRow(**row) for row in record.epochs]
             return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RecordError(f"{name}: damaged record ({error})") from error
@@ -194,11 +192,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     folder = Path(tempfile.gettempdir()) if special else path.parent
     part = folder / f".part-{secrets.token_hex(8)}{path.suffix}"
     try:
-        part.open("xb").close()
+        part.touch(exist_ok=False)
         yield part
         if special:
-            with part.open("rb") as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            path.write_bytes(part.read_bytes())
         else:
             if path.is_file():
                 shutil.copymode(path, part)
@@ -225,8 +222,8 @@ def _now() -> str:
 
 
 def _versions() -> dict:
-    system = f"{platform.system()} {platform.machine()}"
-    found = {"python": platform.python_version(), "system": system}
+    found = {"python": platform.python_version()}
+    found["system"] = f"{platform.system()} {platform.machine()}"
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
@@ -238,16 +235,16 @@ def _git_state() -> dict:
 
     Empty where the package is installed: a repository around it is somebody else's.
     """
+    place = Path(__file__)
 
     def git(*words: str) -> str:
-        words = ["git", "-C", str(Path(__file__).parent), *words]
-        options = dict(capture_output=True, text=True, timeout=10, check=True)
-        return subprocess.run(words, **options).stdout.strip()
+        words = ["git", "-C", str(place.parent), *words]
+        return subprocess.check_output(words, text=True, timeout=10, stderr=subprocess.DEVNULL)
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
+        git("ls-files", "--error-unmatch", place.name)
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../notebooks")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
+        return {"commit": git("rev-parse", "HEAD").strip(), "changed": bool(changed)}
     except (OSError, subprocess.SubprocessError, ValueError):
         return {}
 

@@ -2,15 +2,15 @@
 
     settle(0)                        # once; choose_device does it
     sharing = Sharing()              # for each pass over the data
-    with sharing:                    # around each step's forward pass; the backward pass follows its lead
+    with sharing:                    # around each step's forward pass; the backward pass follows it
         logits = model(images)
 
-A sum of floating-point numbers depends on its order, and torch's order on the number of threads. So one thread does
-everything, except for the two operations in which no sum crosses from one thread to another: a convolution's output,
-and the gradient of its input. These are shared out among all threads while that is faster. On a quiet machine it is;
-where other programs use the cores it is several times slower, because each operation waits for its slowest thread.
-So the steps themselves are timed, again and again, and the faster way is taken. The weights are the same to the last
-bit either way, and the same as with one thread.
+A sum of floating-point numbers depends on its order, and torch's order on the number of threads. So
+one thread does everything, except for the two operations in which no sum crosses from one thread to
+another: a convolution's output, and the gradient of its input. All threads share these while that
+is faster. On a quiet machine it is; where other programs use the cores it is several times slower,
+because each operation waits for its slowest thread. So the steps are timed, again and again, and
+the faster way is taken. The weights are the same to the last bit.
 """
 
 import time
@@ -92,11 +92,8 @@ def _convolve(threads, images, weight, bias=None, stride=1, padding=0, dilation=
     """As `torch.conv2d`, shared out among `threads`."""
     if images.device.type != "cpu" or images.ndim != 4 or isinstance(padding, str):
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
-    places = [
-        [size, size] if isinstance(size, int) else list(size)
-        for size in (stride, padding, dilation)
-    ]
-    return _Convolution.apply(threads, images, weight, bias, *places, groups)
+    sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding, dilation)]
+    return _Convolution.apply(threads, images, weight, bias, *sizes, groups)
 
 
 class _Convolution(torch.autograd.Function):
@@ -108,9 +105,8 @@ class _Convolution(torch.autograd.Function):
         ctx.threads = threads
         ctx.bias_sizes = None if bias is None else [len(bias)]
         ctx.places = (stride, padding, dilation, False, [0, 0], groups)  # not transposed
-        return _with_threads(
-            threads, torch.conv2d, images, weight, bias, stride, padding, dilation, groups
-        )
+        given = (images, weight, bias, stride, padding, dilation, groups)
+        return _with_threads(threads, torch.conv2d, *given)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):

@@ -33,6 +33,7 @@ from .errors import DivergedError
 from .records import atomic_write
 from .threads import Sharing, settle
 
+Batches = Iterable[tuple[Tensor, Tensor]]
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 
 
@@ -57,7 +58,7 @@ class Pass:
 def train(
     model: nn.Module,
     device: torch.device,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Batches,
     optimizer: torch.optim.Optimizer,
     epoch: int = 1,
     scheduler=None,
@@ -100,7 +101,7 @@ def train(
 def test(
     model: nn.Module,
     device: torch.device,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Batches,
     name: str = "Test set",
     progress: bool = True,
 ) -> Pass:
@@ -126,9 +127,7 @@ test.__test__ = False  # pytest collects by name; this is no test
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]
-) -> Tensor:
+def predict(model: nn.Module, device: torch.device, loader: Batches) -> Tensor:
     """The model's probabilities for all images in order: float32 (N, 10), on the CPU."""
     model.eval()
     return torch.cat([model(images.to(device)).softmax(dim=1).cpu() for images, _ in loader])
