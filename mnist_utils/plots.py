@@ -137,9 +137,6 @@ def network(image, layers, columns: int = 10) -> Figure:
     side, rows = len(image), -(-len(layers) // columns)
     figure = Figure(figsize=(columns * 1.1, rows * 3.2), dpi=DPI, layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set(aspect="equal")
-        axes.axis("off")
     widest, told = max(layer.channels[1] for layer in layers), []
     for layer, above, below in zip(layers, grid[::2].flat, grid[1::2].flat):
         # A layer behind which there are no maps any more sees everything.
@@ -158,7 +155,8 @@ def network(image, layers, columns: int = 10) -> Figure:
         below.set_title(f"sees {field} x {field}", fontsize=8)
         told.append(f"{layer.kind} {kernel}, {maps}, sees {field} x {field}")
     for axes in grid.flat:
-        axes.set(xlim=(-1, side), ylim=(side, -1))
+        axes.set(aspect="equal", xlim=(-1, side), ylim=(side, -1))
+        axes.axis("off")
     figure.alt_text = f"The layers, their maps and what they see: {'; '.join(told)}."
     return figure
 

@@ -29,6 +29,9 @@ from .records import EpochRow, RunRecord, save_misread
 from .training import Pass, choose_device, device_facts, save_weights
 
 TYPES = {"int": int, "float": int | float, "str": str, "bool": bool}
+NEEDED = (
+    "epochs", "seed", "dataset", "split", "device_name", "threads", "data_dir", "mirror", "out_dir",
+)  # fmt: skip
 # Where things lie has no part in what comes out, and the seed stands by itself in the record.
 NOT_RECORDED = ("seed", "data_dir", "mirror", "out_dir")
 SHARES = ("dropout", "warmup", "momentum", "averaging")
@@ -147,11 +150,12 @@ def home() -> Path:
 def annotated_values(namespace: dict) -> dict:
     """The values of the annotated parameters in a notebook's `globals()`, in their order.
 
-    Raises UsageError where there are none, or one has another type than its annotation says.
+    Raises UsageError where one is missing or has another type than its annotation says.
     """
     # The code is read, since from Python 3.14 on IPython knows only the last cell's annotations.
-    cells = namespace.get("In") or [Path(namespace["__file__"]).read_text(encoding="utf-8")]
-    kinds = {}
+    cells, kinds = namespace.get("In", []), {}
+    if not cells and "__file__" in namespace:
+        cells = [Path(namespace["__file__"]).read_text(encoding="utf-8")]
     for cell in cells:
         with contextlib.suppress(SyntaxError):
             statements = [s for s in ast.parse(cell).body if isinstance(s, ast.AnnAssign)]
@@ -164,6 +168,8 @@ def annotated_values(namespace: dict) -> dict:
             raise UsageError(f"{name} must be of type {kind}, got {value!r}")
     if not names:
         raise UsageError("no parameters: run the notebook's cell with the parameters first")
+    if missing := [name for name in NEEDED if name not in names]:
+        raise UsageError(f"the cell with the parameters must also have {', '.join(missing)}")
     return {name: namespace[name] for name in names}
 
 

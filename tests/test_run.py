@@ -98,6 +98,20 @@ def test_without_parameters_it_is_said_what_to_do():
         Run("any", {"In": ["x = 1"], "x": 1})
 
 
+def test_a_parameter_that_every_run_needs_is_named_where_it_was_deleted():
+    namespace = notebook()
+    namespace["In"] = [
+        FORM.replace("epochs: int = 2  # @param\n", "").replace("seed: int = 3\n", "")
+    ]
+    with pytest.raises(UsageError, match="must also have epochs, seed$"):
+        Run("any", namespace)
+
+
+def test_code_without_a_file_has_no_parameters():
+    with pytest.raises(UsageError, match="no parameters"):
+        Run("any", {"x": 1})
+
+
 @pytest.mark.parametrize(
     "line, said",
     [
