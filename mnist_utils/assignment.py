@@ -38,33 +38,28 @@ class Verdict:
         return f"{self.outcome.upper():<10}  {self.rule}: {self.evidence}"
 
 
-def judge(record, assignment: Assignment = ASSIGNMENT) -> list[Verdict]:
+def judge(record) -> list[Verdict]:
     """The verdict on a `records.RunRecord`, one for each rule, accuracy first.
 
-    The last epoch counts; the best is only mentioned. What the record does not show is not judged:
-    on another dataset than MNIST, on the holdout images, or of a run that did not complete, the
-    accuracy is "not judged".
+    The last epoch counts; the best is only mentioned. Not judged is the accuracy on another dataset
+    than MNIST, on the holdout images, or of a run that did not complete.
     """
-    return [
-        _accuracy(record, assignment),
-        _parameters(record, assignment),
-        _epochs(record, assignment),
-        _fully_connected(record),
-    ]
+    return [_accuracy(record), _parameters(record), _epochs(record), _fully_connected(record)]
 
 
 def overall(verdicts: list[Verdict]) -> str:
     """ "fail" where a rule failed, else "not judged" where one could not be judged, else "pass"."""
     outcomes = {verdict.outcome for verdict in verdicts}
-    # The worst that was found.
-    return next((outcome for outcome in (FAIL, NOT_JUDGED) if outcome in outcomes), PASS)
+    if FAIL in outcomes:
+        return FAIL
+    return NOT_JUDGED if NOT_JUDGED in outcomes else PASS
 
 
-def summary(record, assignment: Assignment = ASSIGNMENT) -> str:
+def summary(record) -> str:
     """The verdict on a run in one line, with the reason where it is not judged."""
-    said = overall(judge(record, assignment))
+    said = overall(judge(record))
     if said == NOT_JUDGED:
-        said += f": {_why_not_judged(record, assignment) or 'the record is incomplete'}"
+        said += f": {_why_not_judged(record) or 'the record is incomplete'}"
     reached = "no epoch"
     if record.epochs:
         reached = f"{record.last.validation_accuracy:.2%} at epoch {record.last.epoch}"
@@ -72,9 +67,9 @@ def summary(record, assignment: Assignment = ASSIGNMENT) -> str:
     return f"{said} ({reached}, {parameters}, {_counted(len(record.epochs))})"
 
 
-def _accuracy(record, assignment: Assignment) -> Verdict:
-    rule = f"at least {float(assignment.target):.1%} at the last epoch"
-    reason = _why_not_judged(record, assignment)
+def _accuracy(record) -> Verdict:
+    rule = f"at least {float(ASSIGNMENT.target):.1%} at the last epoch"
+    reason = _why_not_judged(record)
     if not record.epochs:
         return Verdict(rule, NOT_JUDGED, reason)
     last, best = record.last, record.best
@@ -85,16 +80,16 @@ def _accuracy(record, assignment: Assignment) -> Verdict:
     )
     if reason:
         return Verdict(rule, NOT_JUDGED, f"{reason}; {evidence}")
-    reached = Fraction(last.validation_correct, last.validation_total) >= assignment.target
+    reached = Fraction(last.validation_correct, last.validation_total) >= ASSIGNMENT.target
     return Verdict(rule, PASS if reached else FAIL, evidence)
 
 
-def _why_not_judged(record, assignment: Assignment) -> str:
+def _why_not_judged(record) -> str:
     if record.dataset.get("name") != "mnist":
         return "not MNIST"
     if not record.epochs:
         return "no epoch was finished"
-    wanted = assignment.validation_images
+    wanted = ASSIGNMENT.validation_images
     if record.dataset.get("split") != "assignment" or record.last.validation_total != wanted:
         return f"not the {wanted:,} test images"
     if record.status != "completed":
@@ -102,19 +97,19 @@ def _why_not_judged(record, assignment: Assignment) -> str:
     return ""
 
 
-def _parameters(record, assignment: Assignment) -> Verdict:
-    rule, count = f"fewer than {assignment.parameters:,} parameters", record.model.get("parameters")
+def _parameters(record) -> Verdict:
+    rule, count = f"fewer than {ASSIGNMENT.parameters:,} parameters", record.model.get("parameters")
     if count is None:
         return Verdict(rule, NOT_JUDGED, "no model in the record")
-    return Verdict(rule, PASS if count < assignment.parameters else FAIL, f"{count:,} parameters")
+    return Verdict(rule, PASS if count < ASSIGNMENT.parameters else FAIL, f"{count:,} parameters")
 
 
-def _epochs(record, assignment: Assignment) -> Verdict:
-    rule, count = f"fewer than {assignment.epochs} epochs", len(record.epochs)
+def _epochs(record) -> Verdict:
+    rule, count = f"fewer than {ASSIGNMENT.epochs} epochs", len(record.epochs)
     told = _counted(count)
-    if count < assignment.epochs and record.status != "completed":
+    if count < ASSIGNMENT.epochs and record.status != "completed":
         return Verdict(rule, NOT_JUDGED, f"{told} so far, the run is {record.status}")
-    return Verdict(rule, PASS if count < assignment.epochs else FAIL, told)
+    return Verdict(rule, PASS if count < ASSIGNMENT.epochs else FAIL, told)
 
 
 def _counted(epochs: int) -> str:

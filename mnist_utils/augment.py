@@ -23,8 +23,8 @@ class Affine:
     a pixel. `elastic` is the standard deviation of a smooth random displacement, in halves of the
     side (Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks", 2003).
 
-    With `deskew` each image is straightened first, as by `straighten`, but in the same resampling,
-    since a second one would blur it again.
+    With `deskew` each image is straightened, as by `straighten`, but in the same resampling: a
+    second one would blur it again.
     """
 
     degrees: float = 0.0
@@ -38,9 +38,8 @@ class Affine:
         count, side = len(images), images.shape[-1]
         draws = torch.rand(5, count, generator=generator, device=images.device) * 2 - 1
         angle, shear = math.radians(self.degrees) * draws[0], math.radians(self.shear) * draws[3]
-        grid = affine_grid(
-            side, angle, self.translate * draws[1:3].T, 1 + self.scale * draws[4], shear
-        )
+        shift, scale = self.translate * draws[1:3].T, 1 + self.scale * draws[4]
+        grid = affine_grid(side, angle, shift, scale, shear)
         if self.elastic:
             grid = grid + self.elastic * _smooth_noise(count, side, images.device, generator)
         if self.deskew:
@@ -51,11 +50,10 @@ class Affine:
 def straighten(images: Tensor) -> Tensor:
     """The images upright, their ink in the middle: (..., S, S), uint8 or float32 in 0..255.
 
-    Shape and type stay. The slant is how many columns the ink moves to the side for each row
-    further down, by least squares: a quotient of second moments of the pixels. Each row is moved
-    back by as much, and the centre of the ink into the middle, in one bilinear resampling. No label
-    is looked at; an empty image stays empty. LeCun, Bottou, Bengio and Haffner, "Gradient-Based
-    Learning Applied to Document Recognition", 1998, straightened MNIST so.
+    Shape and type stay; an empty image stays empty. The slant is how many columns the ink moves to
+    the side for each row further down, by least squares. Each row is moved back by as much, and the
+    centre of the ink into the middle, in one bilinear resampling. LeCun, Bottou, Bengio and
+    Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, straightened MNIST so.
     """
     side = images.shape[-1]
     pixels = images.reshape(-1, 1, side, side).float()
@@ -110,9 +108,7 @@ def affine_grid(side: int, angle: Tensor, shift: Tensor, scale: Tensor, shear: T
     return across[:, :, None, :] + down[:, :, :, None]
 
 
-def _smooth_noise(
-    count: int, side: int, device: torch.device, generator: Generator | None
-) -> Tensor:
+def _smooth_noise(count: int, side: int, device, generator: Generator | None) -> Tensor:
     """Smoothed normal noise: float32 (count, 2, side, side), standard deviation 1."""
     lattice = 8
     pixels = torch.linspace(0, 1, side, device=device)

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .errors import CheckpointError
 from .records import EpochRow, RunRecord, atomic_write
 
 NAMES = "checkpoint-[0-9][0-9][0-9][0-9].pt"
+SAME = ("notebook", "seed", "parameters", "dataset", "model")  # must match before a run can resume
 
 
 class Checkpoints:
@@ -35,7 +35,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, record: RunRecord, loader, **parts):
-        self.folder, self.record, self.loader, self.parts = Path(folder), record, loader, parts
+        self.folder, self.record, self.parts = Path(folder), record, parts
+        self.generator = getattr(loader, "generator", None)
 
     def restore(self) -> int:
         """Load the newest checkpoint that can be used; returns the epoch to train next.
@@ -44,20 +45,18 @@ class Checkpoints:
         Where none can be used, everything is as before the call and the answer is 1.
         """
         paths = sorted(self.folder.glob(NAMES), reverse=True)
-        untouched = copy.deepcopy(self._state()) if paths else {}
+        untouched = copy.deepcopy(self._state())
         for path in paths:
             try:
-                self._load(_read(path, self._run()))
-            except (
-                Exception
-            ) as error:  # whatever a file that looks like a checkpoint makes torch raise
+                self._load(self._read(path))
+                print(f"resuming after epoch {len(self.record.epochs)}, from {path}")
+                break
+            # What looks like a checkpoint can make torch raise anything.
+            except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 print(f"{path} cannot be used ({reason[0]}); trying the one before")
                 # The parts may have been loaded halfway.
                 self._load(untouched)
-            else:
-                print(f"resuming after epoch {len(self.record.epochs)}, from {path}")
-                break
         return len(self.record.epochs) + 1
 
     def save(self) -> None:
@@ -71,74 +70,50 @@ class Checkpoints:
         if path.is_dir():
             print(f"{path} is a folder: a stopped run cannot resume after epoch {last}")
             return
+        content = io.BytesIO()
+        torch.save(self._state(), content)
         with atomic_write(path) as part:
-            _write(self._state(), part)
-        self._remove(keep=(path, before))
+            part.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+        self.clear(keep=(path, before))
 
-    def clear(self) -> None:
-        """Remove them all: a complete run needs none."""
-        self._remove(keep=())
-
-    def _remove(self, keep: tuple[Path, ...]) -> None:
+    def clear(self, keep: tuple[Path, ...] = ()) -> None:
+        """Remove them all, or all but some: a complete run needs none."""
         for path in self.folder.glob(NAMES):
             if path not in keep and path.is_file():
                 path.unlink()
 
-    def _run(self) -> dict:
-        """What must match before a run can resume."""
-        facts = ("notebook", "seed", "parameters", "dataset", "model")
-        return {name: repr(getattr(self.record, name)) for name in facts}
+    def _read(self, path: Path) -> dict:
+        """The state in the file. Raises ValueError where it is damaged or of another run."""
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise ValueError("it is damaged: its SHA-256 differs")
+        state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        other = [name for name in SAME if state["run"][name] != repr(getattr(self.record, name))]
+        if other:
+            raise ValueError(f"it belongs to another run: other {', '.join(other)}")
+        return state
 
     def _state(self) -> dict:
+        """Everything that decides how the training continues, as tensors, numbers and texts."""
+        kind, keys, *rest = np.random.get_state()
         return {
-            "run": self._run(),
+            "run": {name: repr(getattr(self.record, name)) for name in SAME},
             "epochs": [asdict(row) for row in self.record.epochs],
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "generators": _generators(self.loader),
+            "loader": self.generator and self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+            "numpy": [kind, keys.tolist(), *rest],
+            "python": random.getstate(),
         }
 
     def _load(self, state: dict) -> None:
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        _set_generators(self.loader, state["generators"])
+        if self.generator is not None:
+            self.generator.set_state(state["loader"])
+        torch.set_rng_state(state["torch"])
+        torch.cuda.set_rng_state_all(state["cuda"])
+        np.random.set_state(tuple(state["numpy"]))
+        random.setstate(state["python"])
         self.record.epochs = [EpochRow(**row) for row in state["epochs"]]
-
-
-def _write(state: dict, path: Path) -> None:
-    content = io.BytesIO()
-    torch.save(state, content)
-    path.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
-
-
-def _read(path: Path, run: dict) -> dict:
-    """The state in the file. Raises CheckpointError where it is damaged or not of this `run`."""
-    content = path.read_bytes()
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
-        raise CheckpointError("it is damaged: its SHA-256 differs")
-    state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
-    if different := [name for name, value in run.items() if state["run"].get(name) != value]:
-        raise CheckpointError(f"it belongs to another run: other {', '.join(different)}")
-    return state
-
-
-def _generators(loader) -> dict:
-    """The state of every generator, in types that a file of tensors and numbers can hold."""
-    kind, keys, *rest = np.random.get_state()
-    own = getattr(loader, "generator", None)
-    return {
-        "loader": own.get_state() if own is not None else None,
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, keys.tolist(), *rest],
-        "python": random.getstate(),
-    }
-
-
-def _set_generators(loader, states: dict) -> None:
-    if states["loader"] is not None:
-        loader.generator.set_state(states["loader"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
-    np.random.set_state(tuple(states["numpy"]))
-    random.setstate(states["python"])

@@ -1,4 +1,4 @@
-"""MNIST as tensors in memory: fetched once, checked value by value, split, served in batches.
+"""MNIST as tensors in memory: fetched once, checked, split, served in batches.
 
     data = load_data("mnist", data_dir="data", split="assignment")
     train_loader, validation_loader = make_loaders(data, batch_size=128, seed=0)
@@ -11,14 +11,15 @@ import gzip
 import hashlib
 import io
 import math
-import queue
 import textwrap
 import threading
 import time
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,8 @@ WAYS_OUT = (
 class Data:
     """Training and validation images, uint8 (N, 28, 28), with labels, int64 (N,).
 
-    `split` says what the validation images are: "assignment", the dataset's own test images, or
-    "holdout", images taken from the training set. `checksum` is of the whole dataset. A `note` must
-    be shown.
+    `split` is "assignment" where these are the dataset's own test images, "holdout" where they were
+    taken from the training set. `checksum` is of the whole dataset. A `note` must be shown.
     """
 
     name: str
@@ -79,14 +79,9 @@ class Data:
 
     def facts(self) -> dict:
         """What the run record keeps of the data."""
-        counts = {"train": len(self.train_labels), "validation": len(self.validation_labels)}
-        return {
-            "name": self.name,
-            "split": self.split,
-            **counts,
-            "checksum": self.checksum,
-            "note": self.note,
-        }
+        facts = {"name": self.name, "split": self.split}
+        facts |= {"train": len(self.train_labels), "validation": len(self.validation_labels)}
+        return facts | {"checksum": self.checksum, "note": self.note}
 
 
 def load_data(
@@ -94,23 +89,23 @@ def load_data(
 ) -> Data:
     """The dataset `name`, one of `DATASETS`; its validation images are those of `split`.
 
-    "auto" is MNIST where it can be reached, else the digits, under a banner; `data_dir` the cache,
-    `mirror` a URL or a folder with the four original .gz files. Raises ValueError for an unknown
-    name or split, and DataError where MNIST is asked for and cannot be reached.
+    "auto" is MNIST where it can be reached, else the digits, under a banner; `mirror` is a URL or
+    a folder with the four original .gz files. Raises ValueError for an unknown name or split, and
+    DataError where MNIST is asked for and cannot be reached.
     """
-    for value, choices in ((name, DATASETS), (split, SPLITS)):
-        if value not in choices:
-            known = ", ".join(choices)
-            raise ValueError(f"unknown dataset or split {value!r}; choose one of {known}")
-    if name == "digits":
-        data = load_digits("it was asked for")
-    else:
-        try:
+    for value, known in ((name, DATASETS), (split, SPLITS)):
+        if value not in known:
+            choices = ", ".join(known)
+            raise ValueError(f"unknown dataset or split {value!r}; choose one of {choices}")
+    try:
+        if name == "digits":
+            data = load_digits("it was asked for")
+        else:
             data = load_mnist(data_dir, mirror)
-        except DataError as error:
-            if name == "mnist":
-                raise
-            data = load_digits(str(error))
+    except DataError as error:
+        if name == "mnist":
+            raise
+        data = load_digits(str(error))
     return hold_out(data) if split == "holdout" else data
 
 
@@ -130,13 +125,11 @@ def load_mnist(data_dir: str | Path = "data", mirror: str = "") -> Data:
             values = _checked(name, path.read_bytes())
         except (OSError, ValueError) as error:
             if path.exists():
-                repaired.append(f"{path} was damaged ({error})")
+                repaired.append(f"Repaired the cache: {path} was damaged ({error}).")
             values = _fetch(name, raw, mirror, until)
-        values = torch.from_numpy(values.copy())
         parts.append(values.long() if values.ndim == 1 else values)
     checksum = _digest("".join(CHECKSUMS[name] for name in SHAPES).encode())
-    note = f"Repaired the cache: {'; '.join(repaired)}." if repaired else ""
-    return Data("mnist", *parts, checksum, note=note)
+    return Data("mnist", *parts, checksum, note="\n".join(repaired))
 
 
 def load_digits(reason: str) -> Data:
@@ -151,21 +144,22 @@ def load_digits(reason: str) -> Data:
     small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
     large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bilinear")
     images = torch.nn.functional.pad(large, (4, 4, 4, 4)).squeeze(1).round().to(torch.uint8)
-    places = np.arange(len(labels))
-    train, test = train_test_split(places, test_size=0.2, stratify=labels, random_state=0)
-    labels = torch.from_numpy(labels).long()
     # One byte each, as in `CHECKSUMS`.
-    parts = (part.to(torch.uint8).numpy().tobytes() for part in (images, labels))
-    checksum = _digest("".join(map(_digest, parts)).encode())
-    parts = images[train], labels[train], images[test], labels[test]
-    return Data("digits", *parts, checksum, note=_banner(reason))
+    digests = _digest(images.numpy().tobytes()) + _digest(labels.astype(np.uint8).tobytes())
+    labels = torch.from_numpy(labels).long()
+    images, validation_images, labels, validation_labels = train_test_split(
+        images, labels, test_size=0.2, stratify=labels, random_state=0
+    )
+    told = "NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged."
+    note = "\n".join(["=" * 88, told, *textwrap.wrap(f"Why: {reason}.", 88), "=" * 88])
+    parts = (images, labels, validation_images, validation_labels)
+    return Data("digits", *parts, _digest(digests.encode()), note=note)
 
 
 def hold_out(data: Data) -> Data:
     """Take a sixth of the training images, as many of each class, as validation images.
 
-    The draw depends on the labels only (NumPy's legacy generator, whose stream is frozen), so it is
-    always the same.
+    The draw is always the same: NumPy's legacy generator, whose stream is frozen.
     """
     per_class = len(data.train_labels) // 60
     shuffled = np.random.RandomState(1998).permutation(len(data.train_labels))
@@ -198,11 +192,10 @@ class TensorLoader:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count, device = len(self.labels), self.labels.device
-        if self.generator is None:
-            order = torch.arange(count, device=device)
-        else:
-            order = torch.randperm(count, generator=self.generator, device=device)
+        device = self.labels.device
+        order = torch.arange(len(self.labels), device=device)
+        if self.generator is not None:
+            order = torch.randperm(len(order), generator=self.generator, device=device)
         for chosen in order.split(self.batch_size):
             images = self.images[chosen].unsqueeze(1).float()
             if self.augment is not None:
@@ -220,15 +213,14 @@ def make_loaders(
 ) -> tuple[TensorLoader, TensorLoader]:
     """The training loader, shuffled and augmented anew each pass, and the validation loader.
 
-    The images are moved to `device` once. With `deskew` both loaders serve straightened images, see
-    `augment.straighten`. Raises ValueError for a batch size below 1 or above the number of training
-    images, and for `deskew` with an augmentation other than `Affine`.
+    The images move to `device` once. With `deskew` both loaders serve images as `straighten` gives
+    them. Raises ValueError for a batch size below 1 or above the number of training images, and for
+    `deskew` with an augmentation other than `Affine`.
     """
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     if not 1 <= batch_size <= len(labels):
-        raise ValueError(
-            f"batch_size must be from 1 to {len(labels):,} (the images), got {batch_size}"
-        )
+        most = f"{len(labels):,} (the images)"
+        raise ValueError(f"batch_size must be from 1 to {most}, got {batch_size}")
     tested = data.validation_images.to(device)
     if deskew:
         if not isinstance(augment, Affine | None):
@@ -245,18 +237,17 @@ def normalize(images: Tensor) -> Tensor:
     return (images.float() - 255 * MEAN) / (255 * STD)
 
 
-def _checked(name: str, content: bytes) -> np.ndarray:
+def _checked(name: str, content: bytes) -> Tensor:
     """An IDX file's values, uint8 of the shape that `name` has. Raises ValueError for others."""
     shape = SHAPES[name]
-    values = memoryview(content)[
-        4 + 4 * len(shape) :
-    ]  # behind the header: a magic number and the sizes
+    # The values stand behind a header: a magic number and the sizes.
+    values = bytearray(content[4 + 4 * len(shape) :])
     if _digest(values) != CHECKSUMS[name]:
         raise ValueError("its SHA-256 differs")
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    return torch.frombuffer(values, dtype=torch.uint8).reshape(shape)
 
 
-def _fetch(name: str, raw: Path, mirror: str, until: float) -> np.ndarray:
+def _fetch(name: str, raw: Path, mirror: str, until: float) -> Tensor:
     """Fill the cache with one file: from its archive beside it, else from the mirrors in turn.
 
     torchvision knows the mirrors; `until` is a time of `time.monotonic`. Each file is replaced
@@ -279,8 +270,10 @@ def _fetch(name: str, raw: Path, mirror: str, until: float) -> np.ndarray:
                 with atomic_write(raw / file) as path:
                     path.write_bytes(part)
             return values
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            problems.append(f"{url}: {error or type(error).__name__}")
+        except (OSError, EOFError, ValueError, HTTPException, zlib.error) as error:
+            missing = isinstance(getattr(error, "reason", None), FileNotFoundError)
+            reason = "it is not there" if missing else str(error) or type(error).__name__
+            problems.append(f"{url}: {reason}")
     raise DataError(f"MNIST cannot be had: {'; '.join(problems)}; {WAYS_OUT}")
 
 
@@ -290,33 +283,23 @@ def _download(url: str, limit: int, seconds: float) -> bytes:
     A server can drip bytes, headers too, so slowly that no limit on silence ends it. Only a thread
     that is left behind keeps the deadline; it writes nothing and does not outlive the process.
     """
-    answers: queue.SimpleQueue = queue.SimpleQueue()
+    answer: Future = Future()
 
     def read() -> None:
         try:
             with urllib.request.urlopen(url, timeout=SILENCE) as response:
-                answers.put(response.read(limit + 1))
-        except Exception as error:  # whatever it is, the thread that waits raises it
-            answers.put(error)
+                answer.set_result(response.read(limit + 1))
+        # Whatever it is, the thread that waits raises it.
+        except Exception as error:
+            answer.set_exception(error)
 
     threading.Thread(target=read, daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(0, seconds))
-    except queue.Empty:
-        raise OSError(f"not finished after {DEADLINE:g} seconds in all") from None
-    if isinstance(getattr(answer, "reason", None), FileNotFoundError):
-        raise OSError("it is not there") from answer
-    if isinstance(answer, Exception):
-        raise OSError(f"{answer or type(answer).__name__}") from answer
-    if len(answer) > limit:
+    if not wait([answer], timeout=max(0, seconds)).done:
+        raise OSError(f"not finished after {DEADLINE:g} seconds in all")
+    if len(answer.result()) > limit:
         raise OSError(f"it is longer than {limit:,} bytes")
-    return answer
+    return answer.result()
 
 
-def _digest(content: bytes | memoryview) -> str:
+def _digest(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _banner(reason: str) -> str:
-    told = "NOT MNIST: these are scikit-learn's 1,797 small digits, so nothing here is judged."
-    return "\n".join(["=" * 88, told, *textwrap.wrap(f"Why: {reason}.", 88), "=" * 88])

@@ -9,10 +9,6 @@ class RecordError(Exception):
     """A run record is missing, damaged, or of another schema."""
 
 
-class CheckpointError(Exception):
-    """A checkpoint is damaged or belongs to another run; the message names the file and what is wrong."""
-
-
 class DataError(Exception):
     """A dataset cannot be had or is damaged; the message names the file or mirror, and what to do."""
 

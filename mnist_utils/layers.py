@@ -8,11 +8,12 @@ behind which no layer can hide, and not modules.
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
 
 
 @dataclass(frozen=True)
@@ -35,31 +36,23 @@ class Layer:
     receptive_field: tuple[int, ...]
     jump: tuple[int, ...]
 
-    def as_dict(self) -> dict:
-        """For the run record."""
-        return asdict(self)
-
 
 def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28)) -> list[Layer]:
     """The layers that one image of `input_shape` (channels, height, width) passes, in order.
 
-    A functional call or a product with a bare parameter shows like any other. Receptive fields
-    follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
-    (Distill, 2019); where branches meet, the larger counts. The model is left as it was.
+    Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional
+    Neural Networks" (Distill, 2019); where branches meet, the larger counts. The model is left as
+    it was.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
-    was_training, watcher = model.training, _Watcher(image)
-    hooks = [
-        hook for name, module in model.named_modules() for hook in watcher.follow(name, module)
-    ]
+    was_training, modules = model.training, ModuleTracker()
+    watcher = _Watcher(image, modules)
     try:
-        with torch.no_grad(), watcher:
+        with torch.no_grad(), modules, watcher:
             model.eval()(image)
     finally:
         model.train(was_training)
-        for hook in hooks:
-            hook.remove()
     return watcher.layers
 
 
@@ -82,16 +75,11 @@ _PRODUCTS = "mm addmm bmm baddbmm mv addmv dot linear matmul _trilinear".split()
 class _Watcher(TorchDispatchMode):
     """Follows an image through every tensor operation and notes the layers on its way."""
 
-    def __init__(self, image: Tensor):
+    def __init__(self, image: Tensor, modules: ModuleTracker):
         super().__init__()
+        self.modules = modules
         self.layers: list[Layer] = []
         self.sights = {id(image): _Sight(image)}
-        self.inside: list[str] = []
-
-    def follow(self, name: str, module: nn.Module):
-        """Hooks that keep `inside[-1]` the name of the module at work."""
-        yield module.register_forward_pre_hook(lambda *_: self.inside.append(name or "(model)"))
-        yield module.register_forward_hook(lambda *_: self.inside.pop() and None)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -134,10 +122,11 @@ class _Watcher(TorchDispatchMode):
         channels = (tensor.shape[-1], 1)
         if result.ndim > 1:
             channels = (tensor.shape[1], result.shape[1])
-        name = self.inside[-1] if self.inside else "(model)"
+        # The innermost module has the longest name, which begins with the class of the whole model.
+        name = max(self.modules.parents - {"Global"}, key=len).partition(".")[2] or "(model)"
         sizes = (channels, before, after, field, jump)
         self.layers.append(Layer(name, kind, kernel, stride, padding, dilation, *sizes))
-        return _Sight(result, field, jump, flattened=False)
+        return _Sight(result, field, jump)
 
 
 def _tensors(values) -> list[Tensor]:

@@ -15,9 +15,8 @@ def split_parameters(model: nn.Module, lr: float = 0.1, weight_decay: float = 5e
 
     The rest takes steps of plain SGD with Nesterov momentum at `lr`, with `weight_decay`.
     """
-    mixing = [
-        m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[1] > 1
-    ][:-1]
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    mixing = [layer.weight for layer in convolutions if layer.weight.shape[1] > 1][:-1]
     chosen = {id(weight) for weight in mixing}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -35,24 +34,21 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, params, lr: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0):
-        super().__init__(
-            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, orthogonal=True)
-        )
+        rule = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, rule | {"orthogonal": True})
 
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(
-                        weight,
-                        **{k: group[k] for k in ("lr", "momentum", "weight_decay", "orthogonal")},
-                    )
+                    self._move(weight, group)
 
-    def _move(
-        self, weight: Tensor, lr: float, momentum: float, weight_decay: float, orthogonal: bool
-    ) -> None:
-        gradient = weight.grad if orthogonal else weight.grad.add(weight, alpha=weight_decay)
+    def _move(self, weight: Tensor, group: dict) -> None:
+        lr, momentum, orthogonal = group["lr"], group["momentum"], group["orthogonal"]
+        gradient = weight.grad
+        if not orthogonal:
+            gradient = gradient.add(weight, alpha=group["weight_decay"])
         state = self.state[weight]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
@@ -60,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         mean.mul_(momentum).add_(gradient)
         step = gradient.add(mean, alpha=momentum)
         if orthogonal:
-            weight.mul_(1 - lr * weight_decay)
+            weight.mul_(1 - lr * group["weight_decay"])
             step = orthogonalize(step.flatten(1)).view_as(weight)
             step = step * max(1.0, step.shape[0] / step[0].numel()) ** 0.5
         weight.add_(step, alpha=-lr)

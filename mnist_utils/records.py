@@ -18,12 +18,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_type_hints
 
 from .errors import RecordError
 
@@ -37,8 +36,8 @@ PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconv
 class EpochRow:
     """One epoch: what was seen in training and what the validation images gave after it.
 
-    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), accuracies
-    are derived from the counts, seconds are wall-clock.
+    `learning_rate` is the one the epoch ended with. Losses are means over images (nats), seconds
+    are wall-clock. Raises ValueError for a number that cannot be.
     """
 
     epoch: int
@@ -52,21 +51,12 @@ class EpochRow:
     validation_total: int
     validation_seconds: float
 
-    @classmethod
-    def read(cls, row: dict) -> "EpochRow":
-        """The row of a record. Raises ValueError or TypeError for a number that cannot be."""
-        found = cls(**row)
-        for name, kind in get_type_hints(cls).items():
-            value = getattr(found, name)
-            allowed = {int: (int,), float: (int, float)}[kind]
-            if type(value) not in allowed:
-                raise ValueError(f"{name} must be {kind.__name__}, got {str(value)[:40]!r}")
-        for part in ("train", "validation"):
-            correct = getattr(found, f"{part}_correct")
-            total = getattr(found, f"{part}_total")
+    def __post_init__(self):
+        _check_types(self)
+        train = (self.train_correct, self.train_total)
+        for correct, total in (train, (self.validation_correct, self.validation_total)):
             if total < 1 or not 0 <= correct <= total:
-                raise ValueError(f"{part}: {correct} of {total} images right")
-        return found
+                raise ValueError(f"{correct} of {total} images right")
 
     @property
     def train_accuracy(self) -> float:
@@ -82,9 +72,10 @@ class RunRecord:
     """Everything needed to judge a run and to run it again.
 
     `dataset` has name, split, checksum, counts and, where it is not MNIST, a banner; `model` has
-    name, parameters and layers (as dictionaries); `verdict` is what `assignment.judge` said, one
-    entry a rule; `inputs` what the batch runner tells equal runs by; `attempt` the one execution
-    that the record is of; `against` the notebook that this one changes in one thing, if any.
+    name, parameters and layers (as dictionaries); `epochs` an `EpochRow` each; `verdict` is what
+    `assignment.judge` said, one entry a rule; `inputs` what the batch runner tells equal runs by;
+    `attempt` the one execution that the record is of; `against` the notebook that this one changes
+    in one thing, if any.
     """
 
     notebook: str
@@ -99,7 +90,7 @@ class RunRecord:
     git: dict = field(default_factory=dict)
     started: str = ""
     finished: str = ""
-    epochs: list[EpochRow] = field(default_factory=list)
+    epochs: list = field(default_factory=list)
     verdict: list = field(default_factory=list)
     inputs: dict = field(default_factory=dict)
     against: str = ""
@@ -109,7 +100,7 @@ class RunRecord:
     @classmethod
     def start(cls, notebook: str, parameters: dict, **facts) -> "RunRecord":
         """A record of a run that begins now, with the versions and the git state of this moment."""
-        moment = dict(versions=_versions(), git=_git_state(), started=_now())
+        moment = {"versions": _versions(), "git": _git_state(), "started": _now()}
         moment["attempt"] = os.environ.get(ATTEMPT, "")
         return cls(notebook, parameters, **(moment | facts))
 
@@ -123,7 +114,7 @@ class RunRecord:
     @property
     def best(self) -> EpochRow:
         """The epoch with the most images right, the first of equals; shown, never the result."""
-        return max(self.epochs or [self.last], key=lambda row: (row.validation_correct, -row.epoch))
+        return max(self.epochs or [self.last], key=lambda row: row.validation_correct)
 
     def finish(self, status: str = "completed", error: str = "") -> None:
         """Mark the end of the run with one of `STATUSES`."""
@@ -135,7 +126,12 @@ class RunRecord:
         """Write `run.json` and `metrics.csv` into `folder`, each whole or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "metrics.csv", self._metrics())
+        names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(names)
+        table.writerows([getattr(row, name) for name in names] for row in self.epochs)
+        write_text(folder / "metrics.csv", text.getvalue())
         write_text(folder / "run.json", _json(asdict(self)))
 
     @classmethod
@@ -143,39 +139,29 @@ class RunRecord:
         """Read the `run.json` in `folder`. Raises RecordError: missing, damaged or too new."""
         path = Path(folder) / "run.json"
         try:
-            return cls.parse(path.read_text(encoding="utf-8"), path)
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise RecordError(f"{path}: no such record") from None
         except (OSError, ValueError) as error:
             raise RecordError(f"{path}: damaged record ({error})") from error
+        return cls.parse(text, path)
 
     @classmethod
     def parse(cls, text: str, name: str | Path) -> "RunRecord":
         """The record in `text`. Raises RecordError, with `name`, for a damaged or newer one."""
         try:
-            facts = json.loads(text)
+            facts = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
             schema = str(facts.get("schema"))[:40]
             if schema != str(SCHEMA):
                 raise RecordError(f"{name}: schema {schema}, this version reads {SCHEMA}")
-            _check_numbers(facts)
             record = cls(**facts)
-            for key, kind in get_type_hints(cls).items():
-                if not isinstance(getattr(record, key), list if key == "epochs" else kind):
-                    raise ValueError(f"{key} must be {getattr(kind, '__name__', kind)}")
+            _check_types(record)
             if record.status not in STATUSES:
                 raise ValueError(f"unknown status {record.status[:40]!r}")
-            record.epochs = [EpochRow.read(row) for row in record.epochs]
+            record.epochs = [EpochRow(**row) for row in record.epochs]
             return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RecordError(f"{name}: damaged record ({error})") from error
-
-    def _metrics(self) -> str:
-        names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(names)
-        table.writerows([getattr(row, name) for name in names] for row in self.epochs)
-        return text.getvalue()
 
 
 def save_misread(folder: str | Path, labels, probabilities) -> None:
@@ -184,8 +170,7 @@ def save_misread(folder: str | Path, labels, probabilities) -> None:
     `labels` is a tensor int (N,), `probabilities` one float (N, 10); `image` is the place among the
     N, `confidence` the probability of the guess.
     """
-    guesses = probabilities.argmax(1).tolist()
-    confidences = probabilities.max(1).values.tolist()
+    confidences, guesses = (found.tolist() for found in probabilities.max(1))
     rows = ["image,label,guess,confidence"]
     for image, label in enumerate(labels.tolist()):
         if guesses[image] != label:
@@ -207,11 +192,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     folder = Path(tempfile.gettempdir()) if special else path.parent
     part = folder / f".part-{secrets.token_hex(8)}{path.suffix}"
     try:
-        part.open("xb").close()
+        part.touch(exist_ok=False)
         yield part
         if special:
-            with part.open("rb") as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            path.write_bytes(part.read_bytes())
         else:
             if path.is_file():
                 shutil.copymode(path, part)
@@ -238,13 +222,11 @@ def _now() -> str:
 
 
 def _versions() -> dict:
-    system = f"{platform.system()} {platform.machine()}"
-    found = {"python": platform.python_version(), "system": system}
+    found = {"python": platform.python_version()}
+    found["system"] = f"{platform.system()} {platform.machine()}"
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            pass
     return found
 
 
@@ -253,29 +235,33 @@ def _git_state() -> dict:
 
     Empty where the package is installed: a repository around it is somebody else's.
     """
+    place = Path(__file__)
 
     def git(*words: str) -> str:
-        words = ["git", "-C", str(Path(__file__).parent), *words]
-        options = dict(capture_output=True, text=True, timeout=10, check=True)
-        return subprocess.run(words, **options).stdout.strip()
+        words = ["git", "-C", str(place.parent), *words]
+        return subprocess.check_output(words, text=True, timeout=10, stderr=subprocess.DEVNULL)
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
+        git("ls-files", "--error-unmatch", place.name)
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../notebooks")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
+        return {"commit": git("rev-parse", "HEAD").strip(), "changed": bool(changed)}
     except (OSError, subprocess.SubprocessError, ValueError):
         return {}
 
 
-def _check_numbers(facts) -> None:
-    """Raise ValueError where any number in a record is infinite, not a number, or too large."""
-    if isinstance(facts, float) and not math.isfinite(facts):
-        raise ValueError(f"{facts} is no number")
-    if isinstance(facts, int) and abs(facts) >= 2**63:
-        raise ValueError("a number is out of range")
-    if isinstance(facts, dict):
-        facts = facts.values()
-    elif not isinstance(facts, list):
-        return
-    for one in facts:
-        _check_numbers(one)
+def _check_types(found) -> None:
+    """Raise ValueError where a field of a dataclass holds another type than it says."""
+    for place in fields(found):
+        value = getattr(found, place.name)
+        kind = int | float if place.type is float else place.type
+        # In Python a bool is an int too.
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{place.name} must be {kind}, got {str(value)[:40]!r}")
+
+
+def _number(text: str) -> int | float:
+    """A number in a record. Raises ValueError where it is infinite, no number or out of range."""
+    number, whole = float(text), text.lstrip("-").isdigit()
+    if not math.isfinite(number) or (whole and abs(number) >= 2**63):
+        raise ValueError(f"{text[:40]} is out of range")
+    return int(text) if whole else number

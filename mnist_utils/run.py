@@ -12,10 +12,8 @@ run.finish(model, data, predict(model, run.device, test_loader))
 
 import ast
 import contextlib
-import inspect
-import sys
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -30,7 +28,10 @@ from .models import count_parameters
 from .records import EpochRow, RunRecord, save_misread
 from .training import Pass, choose_device, device_facts, save_weights
 
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
+TYPES = {"int": int, "float": int | float, "str": str, "bool": bool}
+NEEDED = (
+    "epochs", "seed", "dataset", "split", "device_name", "threads", "data_dir", "mirror", "out_dir",
+)  # fmt: skip
 # Where things lie has no part in what comes out, and the seed stands by itself in the record.
 NOT_RECORDED = ("seed", "data_dir", "mirror", "out_dir")
 SHARES = ("dropout", "warmup", "momentum", "averaging")
@@ -63,12 +64,10 @@ class Run:
         """
         places = (self.parameters[name] for name in ("dataset", "data_dir", "mirror", "split"))
         data = load_data(*places)
-        self.record.dataset = data.facts()
+        self.record.dataset = facts = data.facts()
+        counts = f"{facts['train']:,} training and {facts['validation']:,} validation"
         if data.note:
             print(data.note)
-        counts = (
-            f"{len(data.train_labels):,} training and {len(data.validation_labels):,} validation"
-        )
         print(f"{data.name}: {counts} images")
         return data
 
@@ -81,14 +80,15 @@ class Run:
         self.record.model = {
             "name": getattr(model, "name", type(model).__name__),
             "parameters": count_parameters(model),
-            "layers": [layer.as_dict() for layer in trace_layers(model)],
+            "layers": [asdict(layer) for layer in trace_layers(model)],
         }
         # The cell may be run again, after a stop or for a new model.
         self.record.epochs, self.record.status = [], "running"
-        parts |= {"model": model, "optimizer": optimizer}
         given = {name: part for name, part in parts.items() if part is not None}
         self._optimizer = optimizer
-        self._checkpoints = Checkpoints(self.folder, self.record, loader, **given)
+        self._checkpoints = Checkpoints(
+            self.folder, self.record, loader, model=model, optimizer=optimizer, **given
+        )
         yield from range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
 
     def log(self, trained: Pass, tested: Pass) -> None:
@@ -134,7 +134,7 @@ def _records(name: str) -> list[RunRecord]:
     for path in sorted((home() / "reports" / name).glob("seed-*/run.json")):
         with contextlib.suppress(RecordError):
             record = RunRecord.load(path.parent)
-            judged = all(v.outcome != assignment.NOT_JUDGED for v in assignment.judge(record))
+            judged = assignment.judge(record)[0].outcome != assignment.NOT_JUDGED
             if judged and path.parent.name == f"seed-{record.seed}":
                 records.append(record)
     return [record for record in records if len(record.epochs) == len(records[0].epochs)]
@@ -150,34 +150,27 @@ def home() -> Path:
 def annotated_values(namespace: dict) -> dict:
     """The values of the annotated parameters in a notebook's `globals()`, in their order.
 
-    Raises UsageError where there are none, or one has another type than its annotation says.
+    Raises UsageError where one is missing or has another type than its annotation says.
     """
-    parameters = {}
-    for name, kind in _annotations(namespace).items():
-        value = namespace.get(name)
+    # The code is read, since from Python 3.14 on IPython knows only the last cell's annotations.
+    cells, kinds = namespace.get("In", []), {}
+    if not cells and "__file__" in namespace:
+        cells = [Path(namespace["__file__"]).read_text(encoding="utf-8")]
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):
+            statements = [s for s in ast.parse(cell).body if isinstance(s, ast.AnnAssign)]
+            kinds |= {ast.unparse(s.target): ast.unparse(s.annotation) for s in statements}
+    names = [name for name, kind in kinds.items() if kind in TYPES and name in namespace]
+    for name in names:
+        value, kind = namespace[name], kinds[name]
         # In Python a bool is an int too.
         if not isinstance(value, TYPES[kind]) or isinstance(value, bool) != (kind == "bool"):
             raise UsageError(f"{name} must be of type {kind}, got {value!r}")
-        parameters[name] = value
-    if not parameters:
+    if not names:
         raise UsageError("no parameters: run the notebook's cell with the parameters first")
-    return parameters
-
-
-def _annotations(namespace: dict) -> dict[str, str]:
-    """The names that were annotated as one of `TYPES`, with that type's name."""
-    # IPython compiles each statement by itself. From Python 3.14 on, where annotations are made on
-    # demand, it then knows only the last one, so the cells that were run are read instead.
-    if "In" in namespace:
-        found = {}
-        for cell in namespace["In"]:
-            with contextlib.suppress(SyntaxError):
-                statements = [s for s in ast.parse(cell).body if isinstance(s, ast.AnnAssign)]
-                found |= {ast.unparse(s.target): ast.unparse(s.annotation) for s in statements}
-    else:
-        module = sys.modules[namespace["__name__"]]
-        found = {k: v.__name__ for k, v in inspect.get_annotations(module, eval_str=True).items()}
-    return {name: kind for name, kind in found.items() if kind in TYPES and name in namespace}
+    if missing := [name for name in NEEDED if name not in names]:
+        raise UsageError(f"the cell with the parameters must also have {', '.join(missing)}")
+    return {name: namespace[name] for name in names}
 
 
 def check_parameters(parameters: dict) -> None:

@@ -18,12 +18,8 @@ def fill(template: str, **facts) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    places = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    rules = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
+    places = Environment(loader=FileSystemLoader(TEMPLATES), **rules)
     places.filters["literal"] = lambda text: Markup(literal(text))
     places.filters["prose"] = lambda text: Markup(html.escape(text, quote=False))
     return places.get_template(template).render(**facts)

@@ -2,18 +2,19 @@
 
     settle(0)                        # once; choose_device does it
     sharing = Sharing()              # for each pass over the data
-    with sharing:                    # around each step's forward pass; the backward pass follows its lead
+    with sharing:                    # around each step's forward pass; the backward pass follows it
         logits = model(images)
 
-A sum of floating-point numbers depends on its order, and torch's order on the number of threads. So one thread does
-everything, except for the two operations in which no sum crosses from one thread to another: a convolution's output,
-and the gradient of its input. These are shared out among all threads while that is faster. On a quiet machine it is;
-where other programs use the cores it is several times slower, because each operation waits for its slowest thread.
-So the steps themselves are timed, again and again, and the faster way is taken. The weights are the same to the last
-bit either way, and the same as with one thread.
+A sum of floating-point numbers depends on its order, and torch's order on the number of threads. So
+one thread does everything, except for the two operations in which no sum crosses from one thread to
+another: a convolution's output, and the gradient of its input. All threads share these while that
+is faster. On a quiet machine it is; where other programs use the cores it is several times slower,
+because each operation waits for its slowest thread. So the steps are timed, again and again, and
+the faster way is taken. The weights are the same to the last bit.
 """
 
 import time
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -21,15 +22,14 @@ from torch.overrides import TorchFunctionMode
 
 TRIES = 4  # steps that are timed of each way
 GAIN = 0.95  # the other way must take less than this share of the time to be taken
-REST = 20  # a trial is followed by so many times its own duration without one, and by a second at least
-_own_choice = (
-    torch.get_num_threads()
-)  # before anyone changed it: the cores, or what OMP_NUM_THREADS says
+REST = 20  # after a trial, so many times its duration pass without one, and a second at least
+# Before anyone changed it: the cores, or what OMP_NUM_THREADS says.
+_own_choice = torch.get_num_threads()
 _shared = 1
 
 
 def settle(threads: int) -> None:
-    """Use `threads` threads for every operation; 0 means one, with help where this changes no number."""
+    """Use `threads` threads for every operation; 0 means one, with help where no number changes."""
     global _shared
     torch.set_num_threads(threads or 1)
     _shared = 1 if threads else _own_choice
@@ -39,42 +39,39 @@ class Pace:
     """Which number of threads, 1 or `most`, makes the steps faster at the moment."""
 
     def __init__(self, most: int):
-        self.best, self.other = 1, most
-        self.trying = False
-        self.begun: float | None = None
-        self.recent: list[float] = []  # seconds of the last steps with `best` threads
-        self.trial: list[float] = []  # and of those with `other`, while it is tried
-        self.next_trial = 0.0
+        self.most = most
+        self._choices = self._choose()
+        next(self._choices)
 
     def step(self, now: float) -> int:
-        """The number of threads for the step that begins at `now` (seconds), when the one before it has ended."""
-        if self.best == self.other:
-            return self.best
-        if self.begun is not None:
-            (self.trial if self.trying else self.recent).append(now - self.begun)
-            self.recent = self.recent[-TRIES:]
-        self.begun = now
-        if self.trying:
-            # A trial that has taken longer than all the steps it is compared with has lost: it ends early.
-            if len(self.trial) == TRIES or sum(self.trial) > sum(self.recent):
-                self._conclude(now)
-        elif len(self.recent) == TRIES and now >= self.next_trial:
-            self.trying, self.trial = True, []
-        return self.other if self.trying else self.best
+        """The number of threads for the step that begins at `now` (seconds), as the last ends."""
+        return self._choices.send(now)
 
-    def _conclude(self, now: float) -> None:
-        if len(self.trial) == TRIES and sum(self.trial) < GAIN * sum(self.recent):
-            self.best, self.other = self.other, self.best
-            self.recent = self.trial
-        self.trying = False
-        self.next_trial = now + max(1.0, REST * sum(self.trial))
+    def _choose(self) -> Generator[int, float, None]:
+        best, other = 1, self.most
+        recent, next_trial = [], 0.0
+        begun = yield best
+        while True:
+            # Steps of the better way, until enough of them were timed and a trial is due.
+            while len(recent) < TRIES or begun < next_trial:
+                now = yield best
+                recent = [*recent, now - begun][-TRIES:]
+                begun = now
+            # A trial that has taken longer than all the steps it is compared with has lost.
+            trial = []
+            while len(trial) < TRIES and sum(trial) <= sum(recent):
+                now = yield other
+                trial.append(now - begun)
+                begun = now
+            if len(trial) == TRIES and sum(trial) < GAIN * sum(recent):
+                best, other, recent = other, best, trial
+            next_trial = begun + max(1.0, REST * sum(trial))
 
 
 class Sharing(TorchFunctionMode):
-    """While it is entered, convolutions on the CPU are shared out among threads where that is faster.
-
-    Each entry is taken for the beginning of a training step. It does nothing after `settle` with a number of threads.
-    """
+    """While it is entered, convolutions on the CPU are shared out among threads where that is
+    faster. Each entry is taken for the beginning of a step. After `settle` with a number of threads
+    it does nothing."""
 
     def __init__(self):
         super().__init__()
@@ -95,15 +92,12 @@ def _convolve(threads, images, weight, bias=None, stride=1, padding=0, dilation=
     """As `torch.conv2d`, shared out among `threads`."""
     if images.device.type != "cpu" or images.ndim != 4 or isinstance(padding, str):
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
-    places = [
-        [size, size] if isinstance(size, int) else list(size)
-        for size in (stride, padding, dilation)
-    ]
-    return _Convolution.apply(threads, images, weight, bias, *places, groups)
+    sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in (stride, padding, dilation)]
+    return _Convolution.apply(threads, images, weight, bias, *sizes, groups)
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution whose output and whose input's gradient are computed by several threads, the rest by one."""
+    """Several threads compute the output and the gradient of the input; one computes the rest."""
 
     @staticmethod
     def forward(ctx, threads, images, weight, bias, stride, padding, dilation, groups):
@@ -111,9 +105,8 @@ class _Convolution(torch.autograd.Function):
         ctx.threads = threads
         ctx.bias_sizes = None if bias is None else [len(bias)]
         ctx.places = (stride, padding, dilation, False, [0, 0], groups)  # not transposed
-        return _with_threads(
-            threads, torch.conv2d, images, weight, bias, stride, padding, dilation, groups
-        )
+        given = (images, weight, bias, stride, padding, dilation, groups)
+        return _with_threads(threads, torch.conv2d, *given)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -125,7 +118,7 @@ class _Convolution(torch.autograd.Function):
         if of_images:
             grads[0] = _with_threads(ctx.threads, backward, *given, [True, False, False])[0]
         if of_weight or of_bias:
-            # These sums go over all images, so that their order would depend on the number of threads.
+            # These sums go over all images: their order would depend on the number of threads.
             grads[1:] = backward(*given, [False, of_weight, of_bias])[1:]
         return None, *grads, None, None, None, None
 

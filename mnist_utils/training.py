@@ -8,10 +8,12 @@ A loader is any iterable of (images, labels) batches: float32 (B, 1, 28, 28) and
 DataLoader of torch's will do.
 """
 
+import contextlib
 import ctypes
 import math
 import platform
 import random
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
@@ -31,6 +33,7 @@ from .errors import DivergedError
 from .records import atomic_write
 from .threads import Sharing, settle
 
+Batches = Iterable[tuple[Tensor, Tensor]]
 BAR_SECONDS = 0.5  # between two looks at the loss, each of which waits for the device
 
 
@@ -55,42 +58,28 @@ class Pass:
 def train(
     model: nn.Module,
     device: torch.device,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Batches,
     optimizer: torch.optim.Optimizer,
     epoch: int = 1,
     scheduler=None,
-    amp: bool = False,
     progress: bool = True,
     average: AveragedModel | None = None,
-    label_smoothing: float = 0.0,
-    teacher: nn.Module | None = None,
 ) -> Pass:
     """Adjust `model` once by every batch, and count what it had right at that moment.
 
     `scheduler`, where given, steps after each batch, and `average` takes in the weights. With
-    `progress`, a bar shows loss and batch. `amp` runs the model in bfloat16. `label_smoothing` is
-    the share of each label that is spread evenly over all ten digits (Szegedy et al., "Rethinking
-    the Inception Architecture for Computer Vision", 2016). With a `teacher`, the model learns its
-    probabilities for the same images instead of the labels (Hinton, Vinyals and Dean, "Distilling
-    the Knowledge in a Neural Network", 2015, at temperature 1).
-
-    Raises ValueError for `amp` on a device without bfloat16 (`check_amp`), and DivergedError as
-    soon as the bar, or else the end of the pass, shows a loss that is not finite. Between two looks
-    of the bar nothing waits for the device.
+    `progress`, a bar shows loss and batch. Raises DivergedError as soon as the bar, or else the
+    end of the pass, shows a loss that is not finite.
     """
-    if amp:
-        check_amp(device)
     model.train()
-    tally, sharing = _Tally(device), Sharing()
-    started = looked = time.perf_counter()
+    tally, sharing, looked = _Tally(device), Sharing(), 0.0
     with _bar(loader, epoch, progress) as bar:
         for batch, (images, labels) in enumerate(bar):
             images, labels = images.to(device), labels.to(device)
             optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp), sharing:
+            with sharing:
                 logits = model(images)
-            aims = labels if teacher is None else _taught(teacher, images)
-            loss = F.cross_entropy(logits.float(), aims, label_smoothing=label_smoothing)
+            loss = F.cross_entropy(logits, labels)
             loss.backward()
             optimizer.step()
             if scheduler is not None:
@@ -98,11 +87,12 @@ def train(
             if average is not None:
                 average.update_parameters(model)
             tally.add(loss.detach(), logits.detach(), labels)
-            if progress and (time.perf_counter() - looked > BAR_SECONDS or batch + 1 == bar.total):
-                looked = time.perf_counter()
+            # Between two looks nothing waits for the device.
+            if progress and (tally.seconds() > looked + BAR_SECONDS or batch + 1 == bar.total):
+                looked = tally.seconds()
                 shown = _finite(loss.item(), epoch, optimizer)
                 bar.set_postfix_str(f"loss={shown:.4f} batch_id={batch}", refresh=False)
-    result = tally.result(time.perf_counter() - started)
+    result = tally.result()
     _finite(result.loss, epoch, optimizer)
     return result
 
@@ -111,7 +101,7 @@ def train(
 def test(
     model: nn.Module,
     device: torch.device,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Batches,
     name: str = "Test set",
     progress: bool = True,
 ) -> Pass:
@@ -122,13 +112,12 @@ def test(
     """
     model.eval()
     tally, sharing = _Tally(device), Sharing()
-    started = time.perf_counter()
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
         with sharing:
             logits = model(images)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
-    result = tally.result(time.perf_counter() - started)
+    result = tally.result()
     if progress:
         print(f"{name}: {result}", flush=True)
     return result
@@ -138,9 +127,7 @@ test.__test__ = False  # pytest collects by name; this is no test
 
 
 @torch.inference_mode()
-def predict(
-    model: nn.Module, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]]
-) -> Tensor:
+def predict(model: nn.Module, device: torch.device, loader: Batches) -> Tensor:
     """The model's probabilities for all images in order: float32 (N, 10), on the CPU."""
     model.eval()
     return torch.cat([model(images.to(device)).softmax(dim=1).cpu() for images, _ in loader])
@@ -161,9 +148,8 @@ def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
     """The device `name`; "auto" is a CUDA GPU where there is one, else the CPU.
 
     `threads` is how many threads the CPU gets; with 0 one thread trains, with help from the others
-    where that changes no number, see threads.py. Freed memory is kept for the next step (see
-    `_keep_freed_memory`). Raises ValueError for a device that cannot be used, or
-    for `threads` below 0.
+    where that changes no number, see threads.py. Raises ValueError for a device that cannot be
+    used, or for `threads` below 0.
     """
     if threads < 0:
         raise ValueError(f"threads must be at least 1, or 0 for the default, got {threads}")
@@ -175,27 +161,20 @@ def choose_device(name: str = "auto", threads: int = 0) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto'"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); try 'auto'") from error
     return device
-
-
-def check_amp(device: torch.device) -> None:
-    """Raise ValueError where `device` has no bfloat16 of its own, so that `amp` would cost time."""
-    if device.type == "cuda":
-        good = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        good = device.type == "cpu" and _cpu_has_bfloat16()
-    if not good:
-        raise ValueError(f"amp: {device.type} has no bfloat16 of its own here; leave it off")
 
 
 def device_facts(device: torch.device) -> dict:
     """What the run record keeps of the hardware."""
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device)}
-    name = _cpu_info("model name") or platform.processor() or platform.machine()
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):  # only Linux has this file
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if found := re.search(r"^model name\s*: (.+)", said, re.MULTILINE):
+            name = found[1]
     return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
 
 
@@ -213,22 +192,15 @@ def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, warmup: float = 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
     """Write the weights as safetensors, which hold tensors only: loading them runs no code."""
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
     with atomic_write(path) as part:
-        save_file(weights, part)
-
-
-@torch.no_grad()
-def _taught(teacher: nn.Module, images: Tensor) -> Tensor:
-    return teacher.eval()(images).softmax(dim=1)
+        save_model(model, str(part))
 
 
 class _Tally:
     """Sums kept on the device, so that nothing waits for it before the end of the pass."""
 
     def __init__(self, device: torch.device):
+        self.started = time.perf_counter()
         self.loss = torch.zeros((), device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.total = 0
@@ -238,22 +210,26 @@ class _Tally:
         self.correct += (logits.argmax(dim=1) == labels).sum()
         self.total += len(labels)
 
-    def result(self, seconds: float) -> Pass:
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def result(self) -> Pass:
         if not self.total:
             raise ValueError("the loader gave no batch")
-        return Pass(self.loss.item() / self.total, int(self.correct), self.total, seconds)
+        # On a GPU the work is done only when its sums are read.
+        loss, correct = self.loss.item() / self.total, int(self.correct)
+        return Pass(loss, correct, self.total, self.seconds())
 
 
 def _bar(loader, epoch: int, progress: bool) -> tqdm:
     return tqdm(
         loader,
         desc=f"Epoch {epoch}",
-        total=len(loader) if hasattr(loader, "__len__") else None,
         file=sys.stdout,
         # Both are set, since tqdm prints nothing on a terminal that says it has no rows.
         ncols=96,
         nrows=24,
-        mininterval=0.5,
+        mininterval=BAR_SECONDS,
         disable=not progress,
         bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} "
         "[{elapsed}, {rate_fmt}{postfix}]",
@@ -272,27 +248,11 @@ def _finite(loss: float, epoch: int, optimizer: torch.optim.Optimizer) -> float:
 def _keep_freed_memory() -> None:
     """Have glibc keep freed memory instead of returning it to the kernel; elsewhere do nothing.
 
-    By default the large activations of each step are returned and, a millisecond later, faulted in
-    again page by page: 3,000 to 4,000 faults a step of the seed model at batch 128, a third of its
-    time.
+    By default the large activations of each step are returned and faulted in again page by page:
+    3,000 to 4,000 faults a step of the seed model at batch 128, a third of its time.
     """
-    try:
+    # Elsewhere there is no such library, or no such function in it.
+    with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below this come from the heap
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not cut back
-    except (OSError, AttributeError):
-        pass  # not Linux, or another C library
-
-
-def _cpu_has_bfloat16() -> bool:
-    return "avx512_bf16" in _cpu_info("flags").split()
-
-
-def _cpu_info(key: str) -> str:
-    """What Linux says of the processor; "" elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
-    return found[0] if found else ""

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,7 +138,7 @@ HONEST = {
 
 def rule_on_layers(model) -> tuple[str, str]:
     record = make_record((9950,))
-    record.model["layers"] = [layer.as_dict() for layer in trace_layers(model)]
+    record.model["layers"] = [asdict(layer) for layer in trace_layers(model)]
     verdict = judge(record)[3]
     return verdict.outcome, verdict.evidence
 

@@ -153,7 +153,7 @@ def other_shapes(state):
 
 
 def no_generators(state):
-    del state["generators"]
+    del state["torch"]
 
 
 def other_columns(state):

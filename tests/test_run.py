@@ -1,7 +1,7 @@
 """The bookkeeping of a run: parameters, record, checkpoints, verdict."""
 
 import ast
-import types
+import runpy
 
 import pytest
 import torch
@@ -88,16 +88,28 @@ def test_a_cell_that_failed_or_is_no_python_is_passed_over():
     assert "never" not in annotated_values(namespace)
 
 
-def test_a_script_has_parameters_as_a_notebook_does(monkeypatch):
-    module = types.ModuleType("script")
-    exec(FORM, module.__dict__)
-    monkeypatch.setitem(run_module.sys.modules, "script", module)
-    assert annotated_values(module.__dict__) == annotated_values(notebook())
+def test_a_script_has_parameters_as_a_notebook_does(here):
+    (here / "script.py").write_text(FORM)
+    assert annotated_values(runpy.run_path("script.py")) == annotated_values(notebook())
 
 
 def test_without_parameters_it_is_said_what_to_do():
     with pytest.raises(UsageError, match="run the notebook's cell with the parameters first"):
         Run("any", {"In": ["x = 1"], "x": 1})
+
+
+def test_a_parameter_that_every_run_needs_is_named_where_it_was_deleted():
+    namespace = notebook()
+    namespace["In"] = [
+        FORM.replace("epochs: int = 2  # @param\n", "").replace("seed: int = 3\n", "")
+    ]
+    with pytest.raises(UsageError, match="must also have epochs, seed$"):
+        Run("any", namespace)
+
+
+def test_code_without_a_file_has_no_parameters():
+    with pytest.raises(UsageError, match="no parameters"):
+        Run("any", {"x": 1})
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_given_number_of_threads_is_kept():
 def test_without_one_a_single_thread_has_the_help_of_all(monkeypatch):
     monkeypatch.setattr(threads, "_own_choice", 4)
     choose_device("cpu")
-    assert torch.get_num_threads() == 1 and Sharing().pace.other == 4
+    assert torch.get_num_threads() == 1 and Sharing().pace.most == 4
 
 
 # Milliseconds a step with one thread and with two, on two cores: quiet, one core busy, both busy, and crowded.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -18,7 +18,6 @@ from mnist_utils.data import load_digits, make_loaders, normalize
 from mnist_utils.errors import DivergedError
 from mnist_utils.models import build_model
 from mnist_utils.training import (
-    check_amp,
     choose_device,
     device_facts,
     predict,
@@ -192,6 +191,17 @@ def test_weights_are_saved_without_code_and_load_back(digits, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_weights_that_two_layers_share_are_saved_once(tmp_path):
+    layer = nn.Conv2d(4, 4, 3)
+    save_weights(nn.Sequential(layer, layer), tmp_path / "model.safetensors")
+    copy = nn.Sequential(layer, layer)
+    with torch.no_grad():
+        before = layer.weight.clone()
+        layer.weight.zero_()
+    load_model(copy, tmp_path / "model.safetensors")
+    assert torch.equal(copy[1].weight, before)
+
+
 @pytest.mark.parametrize("name", ["warp", "cuda:99", "meta:x", ""])
 def test_a_device_that_is_not_there(name):
     with pytest.raises(ValueError, match="cannot be used here.*try 'auto'"):
@@ -226,25 +236,6 @@ def test_one_image_is_enough(digits):
 def test_threads_below_zero_are_refused():
     with pytest.raises(ValueError, match="threads must be at least 1"):
         choose_device("cpu", threads=-1)
-
-
-def test_amp_computes_in_bfloat16_and_is_refused_where_there_is_none(digits, monkeypatch):
-    monkeypatch.setattr("mnist_utils.training._cpu_has_bfloat16", lambda: False)
-    with pytest.raises(ValueError, match="amp: cpu has no bfloat16 of its own here"):
-        check_amp(CPU)
-    model = build_model("seed")
-    with pytest.raises(ValueError, match="amp: cpu has no bfloat16"):
-        train(model, CPU, [], torch.optim.SGD(model.parameters(), lr=0.1), amp=True, progress=False)
-    monkeypatch.setattr("mnist_utils.training._cpu_has_bfloat16", lambda: True)
-    check_amp(CPU)
-    seen = []
-    model.block1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    loader, _ = make_loaders(digits, 500, seed=0)
-    result = train(
-        model, CPU, loader, torch.optim.SGD(model.parameters(), lr=0.1), amp=True, progress=False
-    )
-    assert set(seen) == {torch.bfloat16} and result.total == 1437
-    assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
@@ -341,39 +332,3 @@ def test_the_average_takes_in_every_step(digits):
     train(model, CPU, loader, optimizer, 1, scheduler, progress=False, average=average)
     assert len(sums) == len(loader) == 4
     assert torch.allclose(average.module.block1[0].weight, torch.stack(sums).mean(0), atol=1e-6)
-
-
-def test_label_smoothing_is_torchs(digits):
-    images, labels = digits.train_images[:50], digits.train_labels[:50]
-    results = []
-    for smoothing in (0.0, 0.2):
-        set_seed(0)
-        model = build_model("seed", dropout=0.0)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        batch = [(normalize(images).unsqueeze(1), labels)]
-        logits = model.train()(batch[0][0]).detach()
-        result = train(model, CPU, batch, optimizer, progress=False, label_smoothing=smoothing)
-        assert result.loss == pytest.approx(
-            nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing).item(), rel=1e-5
-        )
-        results.append(model.head[1].bias.detach().clone())
-    assert not torch.allclose(*results)
-
-
-def test_a_teachers_probabilities_take_the_labels_place(digits):
-    images, labels = digits.train_images[:50], digits.train_labels[:50]
-    set_seed(0)
-    model, teacher = build_model("seed", dropout=0.0), build_model("seed", dropout=0.5)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batch = [(normalize(images).unsqueeze(1), labels)]
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    logits = model.train()(batch[0][0]).detach()
-    said = teacher.eval()(batch[0][0]).detach().softmax(1)
-    result = train(model, CPU, batch, optimizer, progress=False, teacher=teacher.train())
-    divergence = nn.functional.kl_div(logits.log_softmax(1), said, reduction="batchmean")
-    expected = divergence - (said * said.log()).sum(1).mean()
-    assert result.loss == pytest.approx(expected.item(), rel=1e-5)
-    assert result.correct == int(
-        (logits.argmax(1) == labels).sum()
-    )  # still counted against the labels
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

@@ -22,13 +22,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..augment import Affine
 from ..data import Data, load_data, make_loaders
 from ..errors import UsageError
-from ..models import ConvNet, SeedModel, build_model, count_parameters
+from ..models import ConvNet, SeedModel, count_parameters
 from ..muon import Muon, split_parameters
 from ..records import write_text
 from ..templating import literal
@@ -102,6 +101,8 @@ class Trial:
 
 def train_trial(trial: Trial, seed: int, data: Data, device: torch.device):
     """Train once, and yield (training, validation) passes epoch by epoch; the last two epochs alone are tested."""
+    if trial.amp or trial.label_smoothing or trial.teacher:
+        raise ValueError(f"{trial}: amp, label_smoothing and teacher were taken out")
     set_seed(seed)
     model, average = trial.model().to(device, memory_format=torch.channels_last), None
     loader, validation = make_loaders(
@@ -113,14 +114,8 @@ def train_trial(trial: Trial, seed: int, data: Data, device: torch.device):
         average = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(trial.averaging), use_buffers=True
         )
-    rule = dict(
-        amp=bool(trial.amp), progress=False, average=average, label_smoothing=trial.label_smoothing
-    )
-    if trial.teacher:
-        rule["teacher"] = build_model("most_accurate").to(memory_format=torch.channels_last)
-        rule["teacher"].load_state_dict(load_file(trial.teacher))
     for epoch in range(1, trial.epochs + 1):
-        trained = train(model, device, loader, optimizer, epoch, scheduler, **rule)
+        trained = train(model, device, loader, optimizer, epoch, scheduler, False, average)
         if epoch > trial.epochs - 2:
             yield trained, test(average or model, device, validation, progress=False)
 

@@ -19,7 +19,7 @@ from torch import nn
 from ..augment import Affine
 from ..data import MEAN, STD, load_data, make_loaders
 from ..models import SeedModel
-from ..training import check_amp, choose_device, set_seed, train
+from ..training import choose_device, set_seed, train
 from .search import Trial, train_trial
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
@@ -40,7 +40,6 @@ class Contender:
     augment: Affine | None = None
     threads: int = 0
     cores: int = 0
-    amp: bool = False
     device: str = "auto"
     data_dir: str = "data"
 
@@ -56,11 +55,6 @@ def loop(settings) -> dict:
         "ours, augmented and elastic": replace(base, augment=replace(AUGMENT, elastic=0.03)),
         "floor": replace(base, kind="floor"),
     }
-    try:
-        check_amp(choose_device(settings.device))
-        contenders["ours, amp"] = replace(base, amp=True)
-    except ValueError:
-        pass
     seconds = {name: [] for name in contenders}
     with processes(contenders) as turn:
         for _ in range(settings.repeats):
@@ -236,7 +230,7 @@ def ours(contender: Contender):
             data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
         )
         loader, _ = make_loaders(part, 128, 0, device, contender.augment)
-        train(model, device, loader, optimizer, amp=contender.amp, progress=False)
+        train(model, device, loader, optimizer, progress=False)
 
     return epoch
 
