@@ -186,9 +186,9 @@ def next_runs(path: Path) -> list[tuple[str, int]]:
         for turn, seed in enumerate(seeds, 1):
             missing = [(trial, seed) for trial in left if (trial, seed) not in done]
             waiting += missing
-            if missing and len(left) > 1:
-                break
-            if not missing:
+            if len(left) > 1:
+                if missing:
+                    break
                 scores = {t: sum(done[t, s]["accuracies"][-1] for s in seeds[:turn]) for t in left}
                 left = sorted(left, key=scores.get, reverse=True)[: -(-len(left) // 2)]
     return list(dict.fromkeys(waiting))

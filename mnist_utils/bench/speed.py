@@ -5,7 +5,7 @@
 - floor: the model's convolutions alone, forward and backward, on data that is already there
 """
 
-import functools
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -45,16 +45,18 @@ BUSY = "import os; p = os.getppid()\nwhile os.getppid() == p: sum(range(1_000_00
 
 def loop(device: str = "auto", data_dir: str = "data", repeats: int = 5, **_) -> dict:
     """Seconds an epoch of 60,000 images of the original model, batch 128, turn by turn."""
-    place = {"device": device, "data_dir": data_dir}
-    contenders = {
-        "usual": partial(usual, **place),
-        "usual, augmented": partial(usual, augment=AUGMENT, **place),
-        "ours": partial(ours, **place),
-        "ours, augmented": partial(ours, augment=AUGMENT, **place),
-        "floor": partial(floor, **place),
-    }
-    seconds = in_turns(contenders, repeats, 60_000)
-    return {name: {"seconds": row} for name, row in seconds.items()}
+    place = {"count": 60_000, "device": device, "data_dir": data_dir}
+    turns = in_turns(
+        {
+            "usual": partial(usual, **place),
+            "usual, augmented": partial(usual, augment=AUGMENT, **place),
+            "ours": partial(ours, **place),
+            "ours, augmented": partial(ours, augment=AUGMENT, **place),
+            "floor": partial(floor, **place),
+        },
+        repeats,
+    )
+    return {name: {"seconds": seconds_of(row)} for name, row in turns.items()}
 
 
 def target(device: str = "auto", data_dir: str = "data", seeds: int = 10, **_) -> dict:
@@ -63,86 +65,72 @@ def target(device: str = "auto", data_dir: str = "data", seeds: int = 10, **_) -
     The clock starts with the cached files unread and stops after the last epoch and its test. After
     each training the usual loop takes `STEPS` steps on the same cores, plain and augmented.
     """
-    found = {}
+    found, images = {}, STEPS * 128
     for count in sorted({1, cores()}):
         place = {"device": device, "data_dir": data_dir, "threads": int(count == 1)}
         contenders = {
             "ours": partial(whole_training, **place),
-            "usual": partial(usual, **place),
-            "usual, augmented": partial(usual, augment=AUGMENT, **place),
+            "usual": partial(usual, images, **place),
+            "usual, augmented": partial(usual, images, augment=AUGMENT, **place),
         }
-        rows = {"seconds": [], "accuracies": [], **{name: [] for name in USUAL}}
-        with processes(contenders, count) as turn:
-            for seed in range(seeds):
-                seconds, accuracy = turn("ours", seed)
-                rows["seconds"].append(seconds)
-                rows["accuracies"].append(accuracy)
-                for name in USUAL:
-                    rows[name].append(turn(name, STEPS * 128)[0])
-        found[str(count)] = rows
+        turns = in_turns(contenders, seeds, count)
+        found[str(count)] = {name: seconds_of(row) for name, row in turns.items()}
+        found[str(count)]["accuracies"] = [accuracy for _, accuracy in turns["ours"]]
     epochs = {name: parameters_of(notebook).epochs for name, notebook in USUAL.items()}
-    return {"images": STEPS * 128, "recipes": USUAL, "epochs": epochs, "cores": found}
+    return {"images": images, "recipes": USUAL, "epochs": epochs, "cores": found}
 
 
 def threads(data_dir: str = "data", repeats: int = 5, **_) -> dict:
     """Seconds a step of the original model, with no, one and all cores busy with other programs."""
-    contenders = {"default": partial(ours, "cpu", data_dir)}
+    contenders = {"default": partial(ours, STEPS * 128, "cpu", data_dir)}
     for count in (1, 2):
-        contenders[f"threads {count}"] = partial(ours, "cpu", data_dir, count)
+        contenders[f"threads {count}"] = partial(ours, STEPS * 128, "cpu", data_dir, count)
     situations = {}
     for name, count in (("quiet", 0), ("one core busy", 1), ("all cores busy", cores())):
         with busy_cores(count):
-            seconds = in_turns(contenders, repeats, STEPS * 128)
-        situations[name] = {kind: [one / STEPS for one in row] for kind, row in seconds.items()}
+            turns = in_turns(contenders, repeats)
+        situations[name] = {kind: [s / STEPS for s, _ in row] for kind, row in turns.items()}
     return situations
 
 
 def batch(data_dir: str = "data", epochs: int = 2, runs: int = 20, **_) -> dict:
     """Seconds of `runs` trainings of `quickest`, one thread each, bare and as a batch.
 
-    The first half is run both ways, then the second. A batch pays for starting its processes; those
-    of the bare trainings have imported everything and read the data before.
+    Half of the seeds are run both ways, then the other half. A batch pays for starting its
+    processes; those of the bare trainings have imported everything before.
     """
     path, workers = find_notebook("quickest"), cores()
     given = {"threads": "1", "dataset": "mnist", "split": "holdout"}
     given |= {"data_dir": data_dir, "epochs": str(epochs)}
     bare, batched = [], []
     with engine(workers) as pool:
-        _all_well(pool.map(partial(train_bare, epochs=0, data_dir=data_dir), range(workers)))
-        for seeds in range(0, runs, 2), range(1, runs, 2):
+        check_ended(pool.map(partial(train_bare, epochs=0, data_dir=data_dir), range(workers)))
+        for seeds in filter(None, (range(0, runs, 2), range(1, runs, 2))):
             started = time.perf_counter()
-            _all_well(pool.map(partial(train_bare, epochs=epochs, data_dir=data_dir), seeds))
+            check_ended(pool.map(partial(train_bare, epochs=epochs, data_dir=data_dir), seeds))
             bare.append(time.perf_counter() - started)
             with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
                 started = time.perf_counter()
-                records, _ = run_batch(plan([path], given, seeds, Path(out)), workers)
+                records, stopped = run_batch(plan([path], given, seeds, Path(out)), workers)
                 batched.append(time.perf_counter() - started)
-            _all_well([record.error for record in records if record.status != "completed"])
-    return {
-        "notebook": path.stem,
-        "runs": runs,
-        "epochs": epochs,
-        "workers": workers,
-        "bare": bare,
-        "batch": batched,
-    }
+            if stopped:
+                raise KeyboardInterrupt
+            check_ended([record.error for record in records if record.status != "completed"])
+    counts = {"notebook": path.stem, "runs": runs, "epochs": epochs, "workers": workers}
+    return counts | {"bare": bare, "batch": batched}
 
 
-def _all_well(outcomes: list) -> None:
+def check_ended(outcomes: list) -> None:
+    """Raise UsageError where an outcome is an error, an exception or a message, and not None."""
     failed = [str(outcome) for outcome in outcomes if outcome is not None]
     if failed:
         raise UsageError(f"not every training ended, so nothing is measured: {failed[0]}")
 
 
 def train_bare(seed: int, epochs: int, data_dir: str) -> None:
-    """A training of `quickest` without its notebook, on one thread."""
-    train_quickest(seed, choose_device("cpu", threads=1), _holdout(data_dir), epochs=epochs)
-
-
-@functools.cache
-def _holdout(data_dir: str) -> Data:
-    """In each process, read once."""
-    return load_data("mnist", data_dir, split="holdout")
+    """A training of `quickest` without its notebook, on one thread, as `batch` has its runs made."""
+    data = load_data("mnist", data_dir, split="holdout")
+    train_quickest(seed, choose_device("cpu", threads=1), data, epochs=epochs)
 
 
 def parameters_of(notebook: str) -> SimpleNamespace:
@@ -181,67 +169,61 @@ def busy_cores(count: int):
             process.wait()
 
 
-def in_turns(contenders: dict, repeats: int, count: int) -> dict[str, list[float]]:
-    """Seconds of each contender for `count` images, over `repeats` turns."""
-    seconds = {name: [] for name in contenders}
-    with processes(contenders) as turn:
-        for _ in range(repeats):
-            for name in contenders:
-                seconds[name].append(turn(name, count)[0])
-    return seconds
-
-
-@contextmanager
-def processes(contenders: dict, count: int = 0):
-    """A function that lets the named contender take a turn, and gives its seconds and its result.
+def in_turns(contenders: dict, repeats: int, first: int = 0) -> dict[str, list[tuple]]:
+    """Of each contender the `repeats` turns, as seconds and what the turn returned.
 
     A contender is called once, in a process of its own, since threads and the memory allocator are
-    settings of a process; what it returns does its turns. The processes use the first `count`
-    cores, or all with 0. Raises UsageError where one of them dies.
+    settings of a process; it returns the function that does its turns. The processes use the
+    `first` cores, or all with 0. Raises UsageError where one of them dies.
     """
     spawn = multiprocessing.get_context("spawn")
+    turns = {name: [] for name in contenders}
     with ExitStack() as stack:
         pools = {}
         for name, contender in contenders.items():
-            pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, count])
+            pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, first])
             pools[name] = stack.enter_context(pool)
-
-        def turn(name: str, argument: int) -> tuple:
+        for name in [*contenders] * repeats:
             try:
-                return pools[name].submit(_turn, argument).result()
+                turns[name].append(pools[name].submit(_turn).result())
             except BrokenProcessPool:
                 raise UsageError(f"the process of {name!r} ended; is there memory?") from None
+    return turns
 
-        yield turn
+
+def seconds_of(turns: list[tuple]) -> list[float]:
+    """The seconds of the turns of one contender."""
+    return [seconds for seconds, _ in turns]
 
 
-def _prepare(contender, count: int) -> None:
+def _prepare(contender, first: int) -> None:
     global _take_turn
-    if count and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    if first and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:first])
     _take_turn = contender()
 
 
-def _turn(argument: int) -> tuple:
+def _turn() -> tuple:
     started = time.perf_counter()
-    result = _take_turn(argument)
+    result = _take_turn()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - started, result
 
 
 def whole_training(device: str, data_dir: str, threads: int):
-    """A contender whose turn is a whole training with a seed and gives the accuracy."""
+    """A contender whose turns are whole trainings with seeds from 0 on; each gives its accuracy."""
+    seeds = itertools.count()
 
-    def training(seed: int) -> float:
+    def training() -> float:
         chosen = choose_device(device, threads)
-        return train_quickest(seed, chosen, load_data("mnist", data_dir)).accuracy
+        return train_quickest(next(seeds), chosen, load_data("mnist", data_dir)).accuracy
 
     return training
 
 
-def usual(device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
-    """A contender whose turn trains by so many images, the way most people write it."""
+def usual(count: int, device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
+    """A contender whose turn trains by `count` images, the way most people write it."""
     from torch.utils.data import DataLoader, Subset
     from torchvision import datasets, transforms
 
@@ -272,11 +254,11 @@ def usual(device: str, data_dir: str, threads: int = 0, augment: Affine | None =
             loss.item()  # for the bar
 
     epoch(20 * 128)  # nobody's warming up may fall into another's turn
-    return epoch
+    return partial(epoch, count)
 
 
-def ours(device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
-    """A contender whose turn trains by so many images, as the notebooks do."""
+def ours(count: int, device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
+    """A contender whose turn trains by `count` images, as the notebooks do."""
     chosen = choose_device(device, threads)
     set_seed(0)
     data = load_data("mnist", data_dir)
@@ -290,11 +272,11 @@ def ours(device: str, data_dir: str, threads: int = 0, augment: Affine | None = 
         train(model, chosen, loader, optimizer, progress=False)
 
     epoch(20 * 128)
-    return epoch
+    return partial(epoch, count)
 
 
-def floor(device: str, data_dir: str):
-    """A contender whose turn runs the model's convolutions for so many images."""
+def floor(count: int, device: str, data_dir: str):
+    """A contender whose turn runs the model's convolutions for `count` images."""
     chosen = choose_device(device)
     set_seed(0)
     model = SeedModel().to(chosen, memory_format=torch.channels_last)
@@ -317,4 +299,4 @@ def floor(device: str, data_dir: str):
                 layer(inputs).backward(gradient)
 
     epoch(20 * 128)
-    return epoch
+    return partial(epoch, count)

@@ -30,7 +30,7 @@ def target(result: dict) -> str:
     head = ["cores", "seconds", "sd", "mean accuracy", f"at {goal:.2%}", "n"]
     rows, notes = [], []
     for cores, found in result["cores"].items():
-        ours, ends = found["seconds"], found["accuracies"]
+        ours, ends = found["ours"], found["accuracies"]
         spread = f"{statistics.stdev(ours):.1f}" if len(ours) > 1 else ""
         row = [cores, f"{statistics.mean(ours):.1f}", spread, f"{statistics.mean(ends):.3%}"]
         row += [str(sum(end >= goal for end in ends)), str(len(ends))]
