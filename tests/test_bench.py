@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 
 import psutil
@@ -104,11 +105,20 @@ def test_ours_and_usual_train_the_same_number_of_images(monkeypatch, real_root, 
 def test_contenders_take_turns_in_processes_of_their_own(real_root, real_data):
     place = (256, "cpu", str(real_root))
     contenders = {"ours": partial(speed.ours, *place), "floor": partial(speed.floor, *place)}
-    with speed.busy_cores(1):
-        turns = speed.in_turns(contenders, 2)
+    turns = speed.in_turns(contenders, 2)
     assert list(turns) == ["ours", "floor"]
     assert all(len(row) == 2 and min(speed.seconds_of(row)) > 0 for row in turns.values())
-    assert not [p for p in psutil.Process().children() if "getppid" in " ".join(p.cmdline())]
+
+
+def test_busy_cores_are_busy_until_the_end_of_the_block():
+    def busy() -> list:
+        return [p for p in psutil.Process().children() if "getppid" in " ".join(p.cmdline())]
+
+    with speed.busy_cores(2):
+        before, _ = [p.cpu_times().user for p in busy()], time.sleep(2)
+        after = [p.cpu_times().user for p in busy()]
+    assert len(after) == 2 and sum(after) > sum(before)
+    assert not busy()
 
 
 def test_a_process_that_dies_is_said():
