@@ -54,8 +54,8 @@ def test_a_trial_trains_on_what_is_not_held_out_and_gives_the_same_twice(digits)
             learning_rate=0.05,
             augmentation=0.1,
         )
-        first, again = (search.run_trial(trial, 1000, digits) for _ in range(2))
-        other = search.run_trial(trial, 1001, digits)
+        first, again = (search.run_trial((str(trial), 1000)) for _ in range(2))
+        other = search.run_trial((str(trial), 1001))
     finally:
         torch.set_num_threads(threads)
     first.pop("seconds"), again.pop("seconds")
@@ -110,14 +110,14 @@ def test_a_trial_that_fails_costs_no_other_and_is_named_at_the_end(tmp_path, mon
                 except RuntimeError as error:
                     yield run, error
 
-    def work(data_dir, run):
+    def work(run, data_dir):
         if run[1] == 1000:
             raise RuntimeError("the loss is nan")
         return row(*run, 0.99)
 
     monkeypatch.setattr(search, "engine", lambda jobs: nullcontext(Pool()))
     monkeypatch.setattr(search, "load_data", lambda *_: None)
-    monkeypatch.setattr(search, "_work", work)
+    monkeypatch.setattr(search, "run_trial", work)
     path = tmp_path / "trials.txt"
     path.write_text("1000,1001 epochs=4\n1002 epochs=5\n")
     with pytest.raises(

@@ -28,8 +28,9 @@ def measure(
     that cannot be used and where a training fails, and DataError where MNIST cannot be had.
     """
     if what not in MEASUREMENTS:
-        known = ", ".join(MEASUREMENTS)
-        raise UsageError(f"there is no measurement {what!r}; choose one of {known}")
+        raise UsageError(
+            f"there is no {what!r} to measure; choose one of {', '.join(MEASUREMENTS)}"
+        )
     import torch
 
     from ..batch.devices import cores
@@ -54,10 +55,10 @@ def measure(
     return {"machines": {what: facts}, what: result}
 
 
-def show(result: dict) -> str:
-    """The measurements in `result` as tables for a terminal, each under its machine."""
+def show(result: dict, names: tuple[str, ...] = MEASUREMENTS) -> str:
+    """Those of `names` that `result` holds as tables for a terminal, each under its machine."""
     parts = []
-    for what in [name for name in MEASUREMENTS if name in result]:
+    for what in [name for name in names if name in result]:
         facts = result["machines"][what].items()
         parts.append(", ".join(f"{name} {value}" for name, value in facts))
         parts.append(getattr(tables, what)(result[what]))
@@ -89,10 +90,7 @@ def keep(result: dict, path: Path) -> None:
     write_text(path, json.dumps(whole, indent=1) + "\n")
     page = path.with_name("README.md")
     if page.exists():
-        shown = {}
-        for what in MEASUREMENTS:
-            table = (
-                show({"machines": whole["machines"], what: whole[what]}) if what in whole else ""
-            )
-            shown[what] = f"```text\n{table}\n```" if table else "Not measured yet."
+        shown = dict.fromkeys(MEASUREMENTS, "Not measured yet.")
+        for name in whole.keys() - {"machines"}:
+            shown[name] = f"```text\n{show(whole, (name,))}\n```"
         tables.fill_page(page, shown)

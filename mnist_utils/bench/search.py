@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..augment import Affine
 from ..batch.executor import engine
-from ..data import Data, load_data, make_loaders
+from ..data import load_data, make_loaders
 from ..errors import UsageError
 from ..models import ConvNet, SeedModel, count_parameters
 from ..muon import Muon, split_parameters
@@ -113,8 +113,13 @@ class Trial:
 WORDS = [field.name for field in fields(Trial)[1:]]  # but for the network, a column each
 
 
-def run_trial(trial: Trial, seed: int, data: Data) -> dict:
-    """Train once, on one CPU thread; the line of the log, with the last two epochs' accuracies."""
+def run_trial(run: tuple[str, int], data_dir: str = "data") -> dict:
+    """Train a trial with a seed, on one CPU thread; the line of the log.
+
+    It has the accuracies of the last two epochs, with the averaged weights where they are averaged.
+    """
+    trial, seed = Trial.read(run[0]), run[1]
+    data = load_data("mnist", data_dir, split="holdout")
     device, started = choose_device("cpu", threads=1), time.perf_counter()
     set_seed(seed)
     model, average = trial.model().to(device, memory_format=torch.channels_last), None
@@ -148,29 +153,28 @@ def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") 
     Raises UsageError for a line that cannot be read, or after all others ran for trials that
     failed, and DataError where MNIST cannot be had.
     """
-    failed = []
+    failed, stops = [], 0
     if next_runs(path):
         load_data("mnist", data_dir, mirror)
+        work = partial(run_trial, data_dir=data_dir)
         with engine(jobs) as pool:
             while (waiting := next_runs(path)) and not failed and not pool.stops:
-                for run, outcome in pool.map_unordered(partial(_work, data_dir), waiting):
+                for run, outcome in pool.map_unordered(work, waiting):
                     if isinstance(outcome, BaseException):
                         failed.append(f"{run[0]} with seed {run[1]}: {outcome}")
                         continue
                     append_log(path.with_name("log.jsonl"), outcome)
                     print(f"{outcome['accuracies'][-1]:.2%}  seed {run[1]}  {run[0]}", flush=True)
+            stops = pool.stops
     page = path.with_name("README.md")
     if not page.exists():
         write_text(page, "# The search\n\n<!-- trials -->\n<!-- end -->\n")
     fill_page(page, {"trials": table(path)})
+    if stops:
+        raise KeyboardInterrupt
     if failed:
         hint = "change or remove its line"
         raise UsageError(f"{len(failed)} trials failed; {hint}; the first was {failed[0]}")
-
-
-def _work(data_dir: str, run: tuple[str, int]) -> dict:
-    data = load_data("mnist", data_dir, split="holdout")
-    return run_trial(Trial.read(run[0]), run[1], data)
 
 
 def next_runs(path: Path) -> list[tuple[str, int]]:
@@ -196,7 +200,7 @@ def next_runs(path: Path) -> list[tuple[str, int]]:
 
 def append_log(log: Path, row: dict) -> None:
     """Add a line; where an earlier write was cut off, on a line of its own."""
-    text = log.read_text(encoding="utf-8") if log.exists() else "\n"
+    text = log.read_text("utf-8", "replace") if log.exists() else "\n"
     with log.open("a", encoding="utf-8") as lines:
         lines.write("\n" * (not text.endswith("\n")) + json.dumps(row) + "\n")
 
@@ -204,13 +208,13 @@ def append_log(log: Path, row: dict) -> None:
 def read_log(log: Path) -> dict[tuple[str, int], dict]:
     """The log's rows by trial and seed; a line that is none, as one cut off, is said and skipped."""
     rows = {}
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             numbers = row["accuracies"][-1], row["train_accuracy"], row["parameters"]
-            rows[str(row["trial"]), int(row["seed"])] = row
             sum(numbers)
+            rows[str(row["trial"]), int(row["seed"])] = row
         except (ValueError, LookupError, TypeError):
             print(f"{log}, line {number}: no whole line of the log, passed over", file=sys.stderr)
     return rows
@@ -222,7 +226,7 @@ def read_trials(path: Path, done: dict) -> list[tuple[str, list[int], list[str],
     A trial that is `done` with all its seeds is not read, since its words may be of an earlier form.
     """
     heading, found = "", []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
         if line.startswith("#"):
             heading = line.strip("# ")
         elif line.strip():

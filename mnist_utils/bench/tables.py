@@ -7,21 +7,16 @@ from pathlib import Path
 from ..assignment import ASSIGNMENT
 from ..records import write_text
 
-RATIOS = (
-    ("usual", "ours"),
-    ("usual, augmented", "ours, augmented"),
-    ("ours", "floor"),
-)
+RATIOS = [("usual", "ours"), ("usual, augmented", "ours, augmented"), ("ours", "floor")]
 
 
 def loop(result: dict) -> str:
     """Ratios turn by turn, then the seconds that they are made of."""
-    seconds = {name: row["seconds"] for name, row in result.items()}
-    ratios = {}
+    seconds, ratios = {name: row["seconds"] for name, row in result.items()}, {}
     for over, under in RATIOS:
         ratios[f"{over} / {under}"] = [a / b for a, b in zip(seconds[over], seconds[under])]
-    ratio_table = _spread("ratio in one run", ratios)
-    return f"{ratio_table}\n\n{_spread('seconds an epoch of 60,000 images', seconds)}"
+    epochs = _spread("seconds an epoch of 60,000 images", seconds)
+    return f"{_spread('ratio in one run', ratios)}\n\n{epochs}"
 
 
 def target(result: dict) -> str:
@@ -41,9 +36,8 @@ def target(result: dict) -> str:
         rows.append(row)
     for name, epochs in result["epochs"].items():
         head += [name, "/ ours"]
-        notes.append(
-            f"{name}: {epochs} epochs of 60,000 images, as {result['recipes'][name]} takes"
-        )
+        recipe = result["recipes"][name]
+        notes.append(f"{name}: {epochs} epochs of 60,000 images, as {recipe} takes")
     notes.append(f"estimated from {result['images']:,} images, timed beside each training of ours")
     return aligned(head, rows) + "\n\n" + "\n".join(notes)
 
@@ -64,14 +58,10 @@ def batch(result: dict) -> str:
     workers, runs = result["workers"], result["runs"]
     ratios = [bare / batch for bare, batch in zip(result["bare"], result["batch"])]
     bare, batched = (workers * sum(result[name]) / runs for name in ("bare", "batch"))
-    seconds = [
-        ["the training, bare", f"{bare:.1f}"],
-        ["in a batch", f"{batched:.1f}"],
-        ["what a batch adds", f"{batched - bare:.1f}"],
-    ]
     title = f"{runs} runs of {result['notebook']}, epochs {result['epochs']}, {workers} at a time"
     throughput = _spread("throughput against bare trainings", {"batch / bare": ratios})
-    return "\n\n".join([title, throughput, aligned(["seconds of one run, mean", ""], seconds)])
+    added = f"a run takes {batched:.1f} s, of which a batch adds {batched - bare:.1f} s"
+    return f"{title}\n\n{throughput}\n\n{added}"
 
 
 def aligned(head: list[str], rows: list[list[str]]) -> str:
