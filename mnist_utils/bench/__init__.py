@@ -3,98 +3,94 @@
     result = measure("loop", mirror="/folder/of/mnist", repeats=5)
     print(show(result))
 
-Nothing is asserted of a speed, for machines are shared and noisy; what is compared takes turns in one run.
+No speed is asserted, since machines are shared and noisy; what is compared takes turns in one run.
 """
 
 import json
 import os
 import platform
-from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from ..errors import UsageError
+from ..records import write_text
 from . import tables
 
-MEASUREMENTS = {
-    "loop": "the training loop beside the usual one and beside its convolutions alone",
-    "target": "seconds from cached data to the end of the quickest recipe, on one core and on two",
-    "threads": "the choice of threads on a quiet machine, with one busy core and with two",
-    "batch": "trainings as a batch of notebooks beside the same trainings called bare",
-    "scheduling": "what Dask adds to jobs that do nothing",
-    "paired": "holdout accuracy of the loop with and without bfloat16, seed by seed",
-}
-OLDER = {
-    "loop": "loop",
-    "accuracies": "paired",
-    "parts": "batch",
-    "dask": "scheduling",
-}  # by a key that only it has
+MEASUREMENTS = ("loop", "target", "threads", "batch")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line can set. `repeats` are the turns of each contender; `runs` belong to a batch."""
+def measure(
+    what: str, device: str = "auto", data_dir: str = "data", mirror: str = "", **counts
+) -> dict:
+    """Measure `what`, one of `MEASUREMENTS`; `counts` are those that its function in speed.py takes.
 
-    data_dir: str = "data"
-    mirror: str = ""
-    device: str = "auto"
-    repeats: int = 5
-    seeds: int = 10
-    epochs: int = 5
-    runs: int = 200
-
-
-def measure(what: str = "loop", **settings) -> dict:
-    """Measure `what`, one of `MEASUREMENTS`, with the fields of `Settings`: a dictionary that `json` can write.
-
-    Raises UsageError for another name and DataError where MNIST cannot be had.
+    Returns a dictionary that `json` can write. Raises UsageError for another name, for a device
+    that cannot be used and where a training fails, and DataError where MNIST cannot be had.
     """
     if what not in MEASUREMENTS:
         raise UsageError(
-            f"there is no measurement {what!r}; choose one of {', '.join(MEASUREMENTS)}"
+            f"there is no {what!r} to measure; choose one of {', '.join(MEASUREMENTS)}"
         )
     import torch
 
+    from ..batch.devices import cores
     from ..data import load_data
     from ..training import choose_device, device_facts
-    from . import batches, search, speed
+    from . import speed
 
-    rooms = {"batch": batches, "scheduling": batches, "paired": search}
-    given = Settings(**settings)
-    if what != "scheduling":
-        load_data("mnist", given.data_dir, given.mirror)
-    machine = device_facts(choose_device(given.device)) | {
-        "cores": os.cpu_count(),
+    try:
+        chosen = choose_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    load_data("mnist", data_dir, mirror)
+    facts = {
+        "device": device_facts(chosen)["name"],
+        "cores": cores(),
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "date": date.today().isoformat(),
     }
-    return {"what": what, "machine": machine, **getattr(rooms.get(what, speed), what)(given)}
+    result = getattr(speed, what)(device=device, data_dir=data_dir, **counts)
+    return {"machines": {what: facts}, what: result}
 
 
-def show(result: dict) -> str:
-    """The measurement as tables for a terminal."""
-    facts = ", ".join(f"{name} {value}" for name, value in result.get("machine", {}).items())
-    parts = [facts, getattr(tables, result["what"])(result)]
-    return "\n\n".join(part for part in parts if part)
+def show(result: dict, names: tuple[str, ...] = MEASUREMENTS) -> str:
+    """Those of `names` that `result` holds as tables for a terminal, each under its machine."""
+    parts = []
+    for what in [name for name in names if name in result]:
+        facts = result["machines"][what].items()
+        parts.append(", ".join(f"{name} {value}" for name, value in facts))
+        parts.append(getattr(tables, what)(result[what]))
+    return "\n\n".join(parts)
 
 
 def read(path: Path) -> dict:
-    """A saved measurement. Raises UsageError for a file that cannot be read or holds none."""
+    """The measurements that `path` holds. Raises UsageError for a file without any."""
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-        older = [name for key, name in OLDER.items() if key in result]
-        result.setdefault("what", older[0] if older else "")
-        if result["what"] == "loop" and "loop" in result:
-            rows = result["loop"] | result.get("growth", {})
-            result["seconds"] = {name: row["seconds"] for name, row in rows.items()}
-        if result["what"] not in MEASUREMENTS:
-            raise ValueError("it names no measurement")
-        show(result)
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not show(result):
+            raise ValueError("it has none of " + ", ".join(MEASUREMENTS))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise UsageError(
-            f"{path} holds no measurement of `bench` ({type(error).__name__}: {error})"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{path} holds no measurement of `bench` ({reason})") from error
     return result
+
+
+def keep(result: dict, path: Path) -> None:
+    """Put the measurements in `result` in the place of those of their kind that `path` holds.
+
+    Where a README.md lies beside it, its tables are made anew. Raises UsageError where `path` is
+    there and holds no measurement.
+    """
+    whole = read(path) if path.exists() else {"machines": {}}
+    whole |= result | {"machines": whole["machines"] | result["machines"]}
+    write_text(path, json.dumps(whole, indent=1) + "\n")
+    page = path.with_name("README.md")
+    if page.exists():
+        shown = dict.fromkeys(MEASUREMENTS, "Not measured yet.")
+        for name in whole.keys() - {"machines"}:
+            shown[name] = f"```text\n{show(whole, (name,))}\n```"
+        tables.fill_page(page, shown)

@@ -1,210 +1,248 @@
-"""The training loop beside the usual one: seconds an epoch, seconds to a pass, and the choice of threads.
+"""The training loop beside the usual one, and what threads and batches make of it.
 
-- usual: what people write: torchvision's transforms in a DataLoader with two workers, torch's own settings
-- ours:  `TensorLoader` and `train` as the notebooks call them
-- floor: the model's convolutions alone, forward and backward, same shapes and layout, on data already there
+- usual: what people write: torchvision's transforms in a DataLoader with two workers
+- ours:  `TensorLoader` and `train`, as the notebooks call them
+- floor: the model's convolutions alone, forward and backward, on data that is already there
 """
 
+import itertools
 import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..augment import Affine
-from ..data import MEAN, STD, load_data, make_loaders
-from ..models import SeedModel
-from ..training import choose_device, set_seed, train
-from .search import Trial, train_trial
+from ..batch.devices import cores
+from ..batch.executor import engine, run_batch
+from ..batch.plan import plan
+from ..data import MEAN, STD, Data, TensorLoader, load_data, make_loaders
+from ..errors import UsageError
+from ..models import SeedModel, build_model
+from ..muon import Muon, split_parameters
+from ..parameters import find_notebook, read_parameters
+from ..training import Pass, choose_device, rise_and_fall, set_seed, test, train
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
-QUICKEST = (
-    "blocks=v12_v16_M_v24_v24_M_v32 epochs=2 batch_size=64 optimizer=muon learning_rate=0.05 warmup=0.1 \
-augmentation=0.2 deskew=1 shear=0"  # as in the notebook quickest
-)
-TARGET = 0.994
-USUAL_EPOCHS = 19  # the most that the assignment allows; the course's recipe needs them all
-STEPS = 300  # of each turn of `threads`
+STEPS = 300  # of 128 images, in a turn for which a whole epoch would take too long
+# The usual loop with each recipe's images, and the notebook that says how many epochs it needs.
+USUAL = {"usual": "02_falling_rate", "usual, augmented": "03_augmentation"}
+# A program that keeps a core busy. It ends when the process that started it does.
+BUSY = "import os; p = os.getppid()\nwhile os.getppid() == p: sum(range(1_000_000))"
 
 
-@dataclass(frozen=True)
-class Contender:
-    """What does its turn in a process of its own; `cores` 0 means all of the machine's."""
-
-    kind: str = "ours"
-    augment: Affine | None = None
-    threads: int = 0
-    cores: int = 0
-    device: str = "auto"
-    data_dir: str = "data"
-
-
-def loop(settings) -> dict:
-    """Seconds an epoch of 60,000 images, turn by turn."""
-    base = Contender(device=settings.device, data_dir=settings.data_dir)
-    contenders = {
-        "usual": replace(base, kind="usual"),
-        "usual, augmented": replace(base, kind="usual", augment=AUGMENT),
-        "ours": base,
-        "ours, augmented": replace(base, augment=AUGMENT),
-        "ours, augmented and elastic": replace(base, augment=replace(AUGMENT, elastic=0.03)),
-        "floor": replace(base, kind="floor"),
-    }
-    seconds = {name: [] for name in contenders}
-    with processes(contenders) as turn:
-        for _ in range(settings.repeats):
-            for name in contenders:
-                seconds[name].append(turn(name, 60_000))
-    return {"seconds": seconds}
+def loop(device: str = "auto", data_dir: str = "data", repeats: int = 5, **_) -> dict:
+    """Seconds an epoch of 60,000 images of the original model, batch 128, turn by turn."""
+    place = {"count": 60_000, "device": device, "data_dir": data_dir}
+    turns = in_turns(
+        {
+            "usual": partial(usual, **place),
+            "usual, augmented": partial(usual, augment=AUGMENT, **place),
+            "ours": partial(ours, **place),
+            "ours, augmented": partial(ours, augment=AUGMENT, **place),
+            "floor": partial(floor, **place),
+        },
+        repeats,
+    )
+    return {name: {"seconds": seconds_of(row)} for name, row in turns.items()}
 
 
-def target(settings) -> dict:
-    """For one core and for two: seconds and accuracy of whole trainings of `QUICKEST`, seed by seed.
+def target(device: str = "auto", data_dir: str = "data", seeds: int = 10, **_) -> dict:
+    """Whole trainings of the notebook `quickest`, seed by seed, on one core and on all.
 
-    The clock starts with the cached files unread and stops after the last epoch and its test. After each training the
-    usual loop, with the course's augmentation, takes one epoch on the same cores.
+    The clock starts with the cached files unread and stops after the last epoch and its test. After
+    each training the usual loop takes `STEPS` steps on the same cores, plain and augmented.
     """
-    counts = range(1, min(2, os.cpu_count()) + 1)
-    found = {}
-    for cores in counts:
-        base = Contender(threads=1 if cores == 1 else 0, cores=cores, data_dir=settings.data_dir)
-        contenders = {"ours": base, "usual": replace(base, kind="usual", augment=AUGMENT)}
-        rows = {"seconds": [], "accuracies": [], "usual_epoch_seconds": []}
-        with processes(contenders) as turn:
-            for seed in range(settings.seeds):
-                seconds, accuracy = turn("ours", seed, whole=True)
-                rows["seconds"].append(seconds)
-                rows["accuracies"].append(accuracy)
-                rows["usual_epoch_seconds"].append(turn("usual", 60_000))
-        found[str(cores)] = rows
-    return {"target": TARGET, "usual_epochs": USUAL_EPOCHS, "recipe": QUICKEST, "cores": found}
+    found, images = {}, STEPS * 128
+    for count in sorted({1, cores()}):
+        place = {"device": device, "data_dir": data_dir, "threads": int(count == 1)}
+        contenders = {
+            "ours": partial(whole_training, **place),
+            "usual": partial(usual, images, **place),
+            "usual, augmented": partial(usual, images, augment=AUGMENT, **place),
+        }
+        turns = in_turns(contenders, seeds, count)
+        found[str(count)] = {name: seconds_of(row) for name, row in turns.items()}
+        found[str(count)]["accuracies"] = [accuracy for _, accuracy in turns["ours"]]
+    epochs = {name: parameters_of(notebook).epochs for name, notebook in USUAL.items()}
+    return {"images": images, "recipes": USUAL, "epochs": epochs, "cores": found}
 
 
-def threads(settings) -> dict:
-    """Seconds a step of the seed model at batch 128, with no, one and two busy programs beside.
-
-    The busy programs are loops that the benchmark starts itself.
-    """
-    base = Contender(data_dir=settings.data_dir, device="cpu")
-    contenders = {
-        "default": base,
-        "1 thread": replace(base, threads=1),
-        "2 threads": replace(base, threads=2),
-    }
+def threads(data_dir: str = "data", repeats: int = 5, **_) -> dict:
+    """Seconds a step of the original model, with no, one and all cores busy with other programs."""
+    contenders = {"default": partial(ours, STEPS * 128, "cpu", data_dir)}
+    for count in (1, 2):
+        contenders[f"threads {count}"] = partial(ours, STEPS * 128, "cpu", data_dir, count)
     situations = {}
-    for busy, situation in enumerate(("quiet", "one core busy", "both cores busy")):
-        rows = {name: [] for name in contenders}
-        with processes(contenders) as turn, busy_loops(busy):
-            for _ in range(settings.repeats):
-                for name in contenders:
-                    rows[name].append(turn(name, STEPS * 128) / STEPS)
-        situations[situation] = rows
-    return {"situations": situations}
+    for name, count in (("quiet", 0), ("one core busy", 1), ("all cores busy", cores())):
+        with busy_cores(count):
+            turns = in_turns(contenders, repeats)
+        situations[name] = {kind: [s / STEPS for s, _ in row] for kind, row in turns.items()}
+    return situations
+
+
+def batch(data_dir: str = "data", epochs: int = 2, runs: int = 20, **_) -> dict:
+    """Seconds of `runs` trainings of `quickest`, one thread each, bare and as a batch.
+
+    Half of the seeds are run both ways, then the other half. A batch pays for starting its
+    processes; those of the bare trainings have imported everything before.
+    """
+    path, workers = find_notebook("quickest"), cores()
+    given = {"threads": "1", "dataset": "mnist", "split": "holdout"}
+    given |= {"data_dir": data_dir, "epochs": str(epochs)}
+    bare, batched = [], []
+    with engine(workers) as pool:
+        check_ended(pool.map(partial(train_bare, epochs=0, data_dir=data_dir), range(workers)))
+        for seeds in filter(None, (range(0, runs, 2), range(1, runs, 2))):
+            started = time.perf_counter()
+            check_ended(pool.map(partial(train_bare, epochs=epochs, data_dir=data_dir), seeds))
+            bare.append(time.perf_counter() - started)
+            with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
+                started = time.perf_counter()
+                records, stopped = run_batch(plan([path], given, seeds, Path(out)), workers)
+                batched.append(time.perf_counter() - started)
+            if stopped:
+                raise KeyboardInterrupt
+            check_ended([record.error for record in records if record.status != "completed"])
+    counts = {"notebook": path.stem, "runs": runs, "epochs": epochs, "workers": workers}
+    return counts | {"bare": bare, "batch": batched}
+
+
+def check_ended(outcomes: list) -> None:
+    """Raise UsageError where an outcome is an error, an exception or a message, and not None."""
+    failed = [str(outcome) for outcome in outcomes if outcome is not None]
+    if failed:
+        raise UsageError(f"not every training ended, so nothing is measured: {failed[0]}")
+
+
+def train_bare(seed: int, epochs: int, data_dir: str) -> None:
+    """A training of `quickest` without its notebook, on one thread, as `batch` has its runs made."""
+    data = load_data("mnist", data_dir, split="holdout")
+    train_quickest(seed, choose_device("cpu", threads=1), data, epochs=epochs)
+
+
+def parameters_of(notebook: str) -> SimpleNamespace:
+    """A notebook's parameters as it declares them. Raises UsageError outside of a clone."""
+    declared = read_parameters(find_notebook(notebook))
+    return SimpleNamespace(**{name: one.default for name, one in declared.items()})
+
+
+def train_quickest(seed: int, device: torch.device, data: Data, **changed) -> Pass | None:
+    """The training of the notebook `quickest`, some of its parameters `changed`; its last test."""
+    p = parameters_of("quickest")
+    vars(p).update(changed)
+    set_seed(seed)
+    model = build_model("quickest").to(device, memory_format=torch.channels_last)
+    distort = Affine(p.degrees, p.translate, p.scale, p.shear, p.elastic)
+    loader, held = make_loaders(data, p.batch_size, seed, device, distort, p.deskew)
+    groups = split_parameters(model, p.other_learning_rate, p.weight_decay)
+    optimizer = Muon(groups, p.learning_rate, p.momentum)
+    scheduler = rise_and_fall(optimizer, p.epochs * len(loader), p.warmup)
+    tested = None
+    for epoch in range(1, p.epochs + 1):
+        train(model, device, loader, optimizer, epoch, scheduler, progress=False)
+        tested = test(model, device, held, progress=False)
+    return tested
 
 
 @contextmanager
-def busy_loops(count: int):
+def busy_cores(count: int):
     """Within it, `count` processes use as much of the processor as they get."""
-    spawn = multiprocessing.get_context("spawn")
-    loops = [spawn.Process(target=_spin, daemon=True) for _ in range(count)]
-    for process in loops:
-        process.start()
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield
     finally:
-        for process in loops:
-            process.terminate()
-            process.join()
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
-def _spin() -> None:
-    while True:
-        pass
+def in_turns(contenders: dict, repeats: int, first: int = 0) -> dict[str, list[tuple]]:
+    """Of each contender the `repeats` turns, as seconds and what the turn returned.
 
-
-@contextmanager
-def processes(contenders: dict[str, Contender]):
-    """A function that lets the named contender take a turn, and returns what it gives.
-
-    Each has a process of its own, since threads and the memory allocator are settings of a process. Raises
-    BrokenProcessPool where that process dies.
+    A contender is called once, in a process of its own, since threads and the memory allocator are
+    settings of a process; it returns the function that does its turns. The processes use the
+    `first` cores, or all with 0. Raises UsageError where one of them dies.
     """
     spawn = multiprocessing.get_context("spawn")
+    turns = {name: [] for name in contenders}
     with ExitStack() as stack:
-        pools = {
-            name: stack.enter_context(ProcessPoolExecutor(1, spawn, _prepare, [contender]))
-            for name, contender in contenders.items()
-        }
-
-        def turn(name: str, count: int, whole: bool = False):
-            return pools[name].submit(_whole if whole else _turn, count).result()
-
-        for name in contenders:
-            turn(name, 20 * 128)  # nobody's warming up may fall into another's turn
-        yield turn
-
-
-def _prepare(contender: Contender) -> None:
-    """In each process, once."""
-    global _contender, _epoch
-    _contender = contender
-    if contender.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: contender.cores])
-    set_seed(0)
-    _epoch = {"usual": usual, "ours": ours, "floor": floor}[contender.kind](contender)
+        pools = {}
+        for name, contender in contenders.items():
+            pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, first])
+            pools[name] = stack.enter_context(pool)
+        for name in [*contenders] * repeats:
+            try:
+                turns[name].append(pools[name].submit(_turn).result())
+            except BrokenProcessPool:
+                raise UsageError(f"the process of {name!r} ended; is there memory?") from None
+    return turns
 
 
-def _turn(count: int) -> float:
-    """Seconds for `count` images."""
+def seconds_of(turns: list[tuple]) -> list[float]:
+    """The seconds of the turns of one contender."""
+    return [seconds for seconds, _ in turns]
+
+
+def _prepare(contender, first: int) -> None:
+    global _take_turn
+    if first and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:first])
+    _take_turn = contender()
+
+
+def _turn() -> tuple:
     started = time.perf_counter()
-    _epoch(count)
+    result = _take_turn()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, result
 
 
-def _whole(seed: int) -> tuple[float, float]:
-    """Seconds of a whole training of `QUICKEST`, and the accuracy after its last epoch."""
-    started = time.perf_counter()
-    device = choose_device(_contender.device, _contender.threads)
-    *_, (_, tested) = train_trial(
-        Trial.read(QUICKEST), seed, load_data("mnist", _contender.data_dir), device
-    )
-    return time.perf_counter() - started, tested.accuracy
+def whole_training(device: str, data_dir: str, threads: int):
+    """A contender whose turns are whole trainings with seeds from 0 on; each gives its accuracy."""
+    seeds = itertools.count()
+
+    def training() -> float:
+        chosen = choose_device(device, threads)
+        return train_quickest(next(seeds), chosen, load_data("mnist", data_dir)).accuracy
+
+    return training
 
 
-def usual(contender: Contender):
-    """A function that trains by so many images; this process keeps torch's own settings."""
+def usual(count: int, device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
+    """A contender whose turn trains by `count` images, the way most people write it."""
     from torch.utils.data import DataLoader, Subset
     from torchvision import datasets, transforms
 
-    if contender.threads:
-        torch.set_num_threads(contender.threads)
-    device = torch.device(
-        "cuda" if contender.device != "cpu" and torch.cuda.is_available() else "cpu"
-    )
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # on a machine with one core
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     steps = [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
-    if contender.augment:
-        a = contender.augment
-        steps.insert(
-            0,
-            transforms.RandomAffine(
-                a.degrees, (a.translate,) * 2, (1 - a.scale, 1 + a.scale), a.shear
-            ),
-        )
-    images = datasets.MNIST(contender.data_dir, train=True, transform=transforms.Compose(steps))
+    if augment:
+        shift, sizes = (augment.translate,) * 2, (1 - augment.scale, 1 + augment.scale)
+        steps.insert(0, transforms.RandomAffine(augment.degrees, shift, sizes, augment.shear))
+    images = datasets.MNIST(data_dir, train=True, transform=transforms.Compose(steps))
     model = SeedModel().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def epoch(count: int) -> None:
         model.train()
-        correct = 0
-        part = Subset(images, range(min(count, len(images))))
+        part, correct = Subset(images, range(count)), 0
         for batch, labels in DataLoader(part, 128, shuffle=True, num_workers=2):
             batch, labels = batch.to(device), labels.to(device)
             optimizer.zero_grad()
@@ -215,39 +253,41 @@ def usual(contender: Contender):
             correct += (output.argmax(dim=1) == labels).sum().item()
             loss.item()  # for the bar
 
-    return epoch
+    epoch(20 * 128)  # nobody's warming up may fall into another's turn
+    return partial(epoch, count)
 
 
-def ours(contender: Contender):
-    """A function that trains by so many images."""
-    device = choose_device(contender.device, contender.threads)
-    data = load_data("mnist", contender.data_dir)
-    model = SeedModel().to(device, memory_format=torch.channels_last)
+def ours(count: int, device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
+    """A contender whose turn trains by `count` images, as the notebooks do."""
+    chosen = choose_device(device, threads)
+    set_seed(0)
+    data = load_data("mnist", data_dir)
+    model = SeedModel().to(chosen, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
 
     def epoch(count: int) -> None:
-        part = replace(
-            data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
-        )
-        loader, _ = make_loaders(part, 128, 0, device, contender.augment)
-        train(model, device, loader, optimizer, progress=False)
+        images, labels = data.train_images[:count].to(chosen), data.train_labels[:count].to(chosen)
+        generator = torch.Generator(chosen).manual_seed(0)
+        loader = TensorLoader(images, labels, 128, generator, augment)
+        train(model, chosen, loader, optimizer, progress=False)
 
-    return epoch
+    epoch(20 * 128)
+    return partial(epoch, count)
 
 
-def floor(contender: Contender):
-    """A function that runs the convolutions of so many images."""
-    device = choose_device(contender.device, contender.threads)
-    model = SeedModel().to(device, memory_format=torch.channels_last)
+def floor(count: int, device: str, data_dir: str):
+    """A contender whose turn runs the model's convolutions for `count` images."""
+    chosen = choose_device(device)
+    set_seed(0)
+    model = SeedModel().to(chosen, memory_format=torch.channels_last)
     calls = []
 
     def note(layer, inputs, output):
-        calls.append(
-            (layer, inputs[0].detach().requires_grad_(bool(calls)), torch.randn_like(output))
-        )
+        known = inputs[0].detach().requires_grad_(bool(calls))
+        calls.append((layer, known, torch.randn_like(output)))
 
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    loader, _ = make_loaders(load_data("mnist", contender.data_dir), 128, 0, device)
+    loader, _ = make_loaders(load_data("mnist", data_dir), 128, 0, chosen)
     model(next(iter(loader))[0])
     for hook in hooks:
         hook.remove()
@@ -258,4 +298,5 @@ def floor(contender: Contender):
                 inputs.grad = layer.weight.grad = layer.bias.grad = None
                 layer(inputs).backward(gradient)
 
-    return epoch
+    epoch(20 * 128)
+    return partial(epoch, count)
