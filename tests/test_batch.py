@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from conftest import ROOT, make_record
 
-from mnist_utils.batch.devices import gpus
+from mnist_utils.batch.devices import choose_workers, gpus, share_of_cores
 from mnist_utils.batch.execute import run_notebook
-from mnist_utils.batch.executor import choose_workers, run_batch, share_of_cores
+from mnist_utils.batch.executor import run_batch
 from mnist_utils.batch.fingerprint import fingerprint
 from mnist_utils.batch.plan import Job, parse_seeds, plan, read_batch
 from mnist_utils.batch.summary import format_summary
@@ -447,7 +447,7 @@ def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
 
 def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert (choose_workers("auto"), choose_workers("auto", per_device=2)) == (2, 4)
+    assert choose_workers("auto") == 2
     source = "(__import__('pathlib').Path(out_dir) / 'device').write_text(__import__('os').environ['CUDA_VISIBLE_DEVICES'])"
     jobs = plan([notebook(source)], {}, [0, 1], tmp_path / "out")
     run_batch(jobs, workers=2)

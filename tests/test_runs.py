@@ -13,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT
+from test_faults import epochs_in
 
 from mnist_utils.batch import copies, devices, executor
 from mnist_utils.batch.execute import run_notebook
@@ -431,7 +432,7 @@ def test_a_single_run_leaves_a_record_when_the_terminal_is_closed(tmp_path):
         text=True,
     )
     folder = tmp_path / "small/seed-0"
-    while not (folder / "run.json").exists():
+    while not epochs_in(folder):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGHUP)

@@ -15,24 +15,24 @@ import math
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
 from ..records import RunRecord
 from . import copies, execute
-from .devices import choose_workers, own_gpu, share_of_cores
+from .devices import own_gpu
 from .kernel import Kernel
 from .plan import Job
 from .summary import Progress, conclude, say, write_summary
 
-__all__ = ["Engine", "Lost", "choose_workers", "engine", "run_batch", "share_of_cores"]
-
 POLL = 0.2  # seconds between two looks at what has ended
 GRACE = 15.0  # seconds that items have to end by themselves when they are told to
 ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
+STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 LOCAL = {  # Dask's settings for the processes of this machine
     "distributed.scheduler.allowed-failures": 0,  # a lost process is its item's failure
     "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
@@ -46,15 +46,18 @@ class Lost(Exception):
 
 
 class Engine:
-    """Workers and what they do; `stops` says how often a stop was asked for."""
+    """Workers and what they do; `stops` says how often a stop was asked for.
 
-    def __init__(self, client, workers: int | None, resources: dict[str, float] | None):
+    A distributed `Event` of its `name` is set when what runs must stop.
+    """
+
+    def __init__(self, client, workers: int | None):
         from distributed import Event
 
-        self.client, self.workers, self.resources = client, workers, resources
+        self.client, self.workers = client, workers
         self.stops = 0
-        self.stop_name = f"mnist-utils-{secrets.token_hex(8)}"
-        self.stop_event = Event(self.stop_name, client=client)
+        self.name = secrets.token_hex(8)
+        self.stop_event = Event(self.name, client=client)
 
     def room(self) -> int:
         """How many items can run at once; 0 once the scheduler is gone."""
@@ -76,8 +79,7 @@ class Engine:
         told, deadline = 0, math.inf
         while running or (waiting and not self.stops and self.room()):
             while waiting and not self.stops and len(running) < self.room():
-                options = {"pure": False, "resources": self.resources}
-                future = self.client.submit(function, waiting[-1], **options)
+                future = self.client.submit(function, waiting[-1], pure=False)
                 running[future] = waiting.pop()
             if self.stops > told:
                 told = self.stops
@@ -90,11 +92,13 @@ class Engine:
                 return
 
     def map(self, function: Callable, items: Iterable) -> list:
-        """function(item) of each item, in their order; an exception stands in its result's place."""
+        """function(item) of each item, in their order; an exception stands in its result's place.
+
+        The items can be hashed.
+        """
         numbered = list(enumerate(items))
-        work = functools.partial(_of_second, function)
-        found = {number: outcome for (number, _), outcome in self.map_unordered(work, numbered)}
-        return [found.get(number, Lost("stopped from outside")) for number, _ in numbered]
+        found = dict(self.map_unordered(lambda pair: function(pair[1]), numbered))
+        return [found.get(pair, Lost("stopped from outside")) for pair in numbered]
 
     def _stop(self, running: int) -> float:
         """Say or do what was asked for; the time at which the patience ends."""
@@ -120,10 +124,6 @@ class Engine:
         return Lost("its process was killed")
 
 
-def _of_second(function: Callable, pair: tuple):
-    return function(pair[1])
-
-
 def _ended(futures: list) -> list:
     """Those that have ended, after a short wait for one."""
     from distributed import wait
@@ -137,24 +137,19 @@ def _ended(futures: list) -> list:
 
 
 @contextmanager
-def engine(
-    workers: int | None = None,
-    scheduler: str | None = None,
-    resources: dict[str, float] | None = None,
-) -> Iterator[Engine]:
+def engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
     """Lends an `Engine` on `workers` processes of this machine, or on a Dask scheduler's workers.
 
-    There each item takes `resources` of its worker's own, named when that was started; without
-    workers it waits for some. TLS is set up in Dask's own configuration. Raises UsageError where no
-    scheduler answers, or where there are workers and none has so much.
+    There an item takes a thread of a worker; without workers it waits for some. TLS is set up in
+    Dask's own configuration. Raises UsageError where no scheduler answers.
     """
-    with _cluster(scheduler, resources or {}) if scheduler else _processes(workers or 1) as client:
-        pool = Engine(client, None if scheduler else workers or 1, resources)
+    with _cluster(scheduler) if scheduler else _processes(workers or 1) as client:
+        pool = Engine(client, None if scheduler else workers or 1)
 
         def note(number, frame) -> None:
             pool.stops += 1 if number == signal.SIGINT else 2
 
-        with execute.handling(dict.fromkeys([signal.SIGINT, *execute.STOPS], note)):
+        with _handling(dict.fromkeys([signal.SIGINT, *STOPS], note)):
             yield pool
 
 
@@ -165,7 +160,7 @@ def _processes(count: int):
 
     with dask.config.set(LOCAL):
         # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
-        with execute.handling({signal.SIGINT: signal.SIG_IGN}):
+        with _handling({signal.SIGINT: signal.SIG_IGN}):
             cluster = LocalCluster(
                 n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
                 dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
@@ -182,7 +177,7 @@ def dask_setup(worker) -> None:
 
 
 @contextmanager
-def _cluster(address: str, resources: dict[str, float]):
+def _cluster(address: str):
     from distributed import Client
 
     for name in ("distributed", "distributed.client"):
@@ -193,13 +188,25 @@ def _cluster(address: str, resources: dict[str, float]):
         reason = str(error) or type(error).__name__
         raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
     with client:
-        found = client.run(lambda dask_worker: dask_worker.state.total_resources).values()
-        enough = [all(own.get(name, 0) >= resources[name] for name in resources) for own in found]
-        if found and not any(enough):
-            wanted = ",".join(f"{name}={much:g}" for name, much in resources.items())
-            hint = "dask worker takes --resources NAME=AMOUNT"
-            raise UsageError(f"no worker of {address} has {wanted}; {hint}")
         yield client
+
+
+@contextmanager
+def _handling(handlers: dict):
+    """Within it these signals have these handlers; in a thread that is not the main one, nothing.
+
+    SIGHUP stays ignored where it is, as under `nohup`.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_batch(
@@ -207,7 +214,6 @@ def run_batch(
     workers: int = 1,
     *,
     scheduler: str | None = None,
-    resources: dict[str, float] | None = None,
     force: bool = False,
     timeout: float | None = None,
     memory: float | None = None,
@@ -218,57 +224,91 @@ def run_batch(
     `force` runs all. A run that takes longer than `timeout` seconds has failed; its kernel may
     allocate `memory` GiB; `render` makes a page of its executed notebook. `out`/summary.csv says
     how each job stands. With `scheduler`, a Dask scheduler's address, they run on its workers, one
-    on a thread, each taking `resources` of its worker's; those see the same folders, or the jobs
-    have an address to leave their records at. Raises UsageError for what cannot be carried out.
+    on a thread; those see the same folders, or the jobs have an address to leave their records at.
+    Raises UsageError for what cannot be carried out.
     """
     Kernel(timeout, memory)  # raises for limits that limit nothing
+    if scheduler:  # its workers have other current folders
+        jobs = [job.absolute() for job in jobs]
     records = {} if force else _done(jobs)
-    attempts = {secrets.token_hex(8): job for job in jobs if job.folder not in records}
-    for job in attempts.values():
+    waiting = [job for job in jobs if job.folder not in records]
+    for job in waiting:
         execute.check_folder(job)
     if records:
         say(f"{len(records)} of {len(jobs)} runs are done already")
-    stopped = False
-    if attempts:
-        with engine(min(workers, len(attempts)), scheduler, resources) as pool:
-            limits = (timeout, memory)
-            work = functools.partial(_work, pool.stop_name, os.getcwd(), limits, render)
-            try:
-                _run_all(pool, work, attempts, records, bool(scheduler))
-            finally:
-                _summarize(jobs, records)
-            stopped = pool.stops > 0
-    rows = _summarize(jobs, records)
+    workers = min(workers, len(waiting))
+    with engine(workers, scheduler) if waiting else nullcontext() as pool:
+        if pool:
+            limits = {"timeout": timeout, "memory": memory}
+            _run_all(pool, waiting, records, functools.partial(_work, limits, os.getcwd(), render))
+        rows = _summarize(jobs, records)
     say(conclude(rows))
-    return [record for _, record in rows], stopped
-
-
-def _run_all(pool: Engine, work: Callable, attempts: dict, records: dict, far: bool) -> None:
-    """Run the jobs, by their attempts; their records, by folder, come into `records`."""
-    progress = Progress(len(attempts), pool.room() or 1)
-    items = [(job.absolute() if far else job, attempt) for attempt, job in attempts.items()]
-    for (_, attempt), outcome in pool.map_unordered(work, items, progress.tick):
-        job = attempts[attempt]
-        records[job.folder] = _record_of(job, attempt, outcome, pool.stops > 1)
-        progress.ended(job.name, records[job.folder])
-    progress.bar.close()
+    return [record for _, record in rows], pool is not None and pool.stops > 0
 
 
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
     """The records of the jobs that are done, by folder, copied to their address where they lack."""
     found = {}
     for job in jobs:
+        here = (job.folder / "run.json").exists()
         try:
             record = job.record()
         except RecordError as error:
-            if (job.folder / "run.json").exists():
+            if here:
                 say(f"{job.name} runs again: {error}")
             continue
         if job.is_done(record):
             found[job.folder] = record
-            if job.url and (job.folder / "run.json").exists():
+            if job.url and here:
                 copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
     return found
+
+
+def _run_all(pool: Engine, jobs: list[Job], records: dict, work: Callable) -> None:
+    """Run the jobs; their records, by folder, come into `records`."""
+    progress = Progress(len(jobs), pool.room() or 1)
+    work = functools.partial(work, pool.name)
+    for job, outcome in pool.map_unordered(work, jobs, progress.tick):
+        records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
+        progress.ended(job.name, records[job.folder])
+    progress.bar.close()
+
+
+def _work(limits: dict, here: str, render, batch: str, job: Job) -> RunRecord:
+    """In a worker: run one job of this batch, with `here` as the kernel's folder."""
+    from distributed import Event, get_client
+
+    stop = Event(batch, client=get_client())
+
+    def stopped() -> bool:
+        with suppress(Exception):  # the scheduler is busy, or gone: then so is this process, soon
+            return stop.is_set()
+        return False
+
+    with own_gpu() as environment:
+        kernel = Kernel(**limits, environment=environment, folder=here, stopped=stopped)
+        record = execute.run_job(job, kernel, render, batch)
+    if job.url and record.status == "completed":
+        copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
+    return record
+
+
+def _record_of(job: Job, batch: str, outcome, stopping: bool) -> RunRecord:
+    """The record that an outcome of the engine means; what another batch left stays as it is."""
+    if isinstance(outcome, RunRecord):
+        return outcome
+    status, reason = "failed", f"{type(outcome).__name__}: {outcome}"
+    if isinstance(outcome, (UsageError, Lost)):
+        reason = str(outcome)
+    if isinstance(outcome, Lost):
+        time.sleep(ORPHAN)
+    if stopping and not isinstance(outcome, UsageError):
+        status = "interrupted"
+    record = execute.settle(job, execute.attempts_of(job, batch), status, reason)
+    if record.attempt:
+        with suppress(OSError, UsageError), execute.only_one(job.folder):
+            record.save(job.folder)
+    return record
 
 
 def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
@@ -283,44 +323,3 @@ def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
         except OSError as error:
             say(f"{out / 'summary.csv'} could not be written ({error.strerror})")
     return rows
-
-
-def _work(stop_name: str, here: str, limits: tuple, render, item: tuple[Job, str]) -> RunRecord:
-    """In a worker: run one job as this attempt, with `here` as the kernel's folder."""
-    from distributed import Event, get_client
-
-    job, attempt = item
-    stop = Event(stop_name, client=get_client())
-
-    def stopped() -> bool:
-        with suppress(Exception):  # the scheduler is busy, or gone: then so is this process, soon
-            return stop.is_set()
-        return False
-
-    with own_gpu() as environment:
-        kernel = Kernel(*limits, environment, here, stopped)
-        record = execute.run_job(job, kernel, render, f"{attempt}-{secrets.token_hex(4)}")
-    if job.url and record.status == "completed":
-        copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
-    return record
-
-
-def _record_of(job: Job, attempt: str, outcome, stopping: bool) -> RunRecord:
-    """The record that an outcome of the engine means; what another attempt left stays as it is."""
-    if isinstance(outcome, RunRecord):
-        return outcome
-    status = "interrupted" if stopping else "failed"
-    reason = f"{type(outcome).__name__}: {outcome}"
-    if isinstance(outcome, UsageError):  # refused, so that nothing has changed
-        status = "failed"
-    if isinstance(outcome, (UsageError, Lost)):
-        reason = str(outcome)
-    if isinstance(outcome, Lost):
-        time.sleep(ORPHAN)
-    if not execute.is_of(job, attempt):
-        return execute.new_record(job, "", status, reason)
-    record = execute.settle(job, execute.attempt_in(job.folder), status, reason)
-    if not execute.is_running(job.folder):
-        with suppress(OSError):
-            record.save(job.folder)
-    return record

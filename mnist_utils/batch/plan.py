@@ -21,6 +21,7 @@ from .fingerprint import fingerprint
 
 BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 MOST_RUNS = 10_000
+TOO_MANY = f"this asks for more than {MOST_RUNS:,} runs; split the batch"
 MOST_BYTES = 100_000  # of a batch file
 
 
@@ -122,8 +123,8 @@ def plan(
             if other != job:
                 both = f"{other.path} and {job.path} would share {job.folder}"
                 raise UsageError(f"{both}; rename one or change --out")
-        if len(jobs) > MOST_RUNS:
-            raise UsageError(f"this asks for more than {MOST_RUNS:,} runs; split the batch")
+    if len(jobs) > MOST_RUNS:
+        raise UsageError(TOO_MANY)
     return list(jobs.values())
 
 
@@ -141,8 +142,8 @@ def _combinations(path: Path, given: dict, seeds: Iterable[int] | None, threads:
         if "seed" not in declared:
             raise UsageError(f"{path.name} has no parameter 'seed', so --seeds cannot be given")
         choices["seed"] = list(seeds)
-    if math.prod(len(texts) for texts in choices.values()) > MOST_RUNS:
-        raise UsageError(f"this asks for more than {MOST_RUNS:,} runs; split the batch")
+    if math.prod(map(len, choices.values())) > MOST_RUNS:
+        raise UsageError(TOO_MANY)
     for texts in itertools.product(*choices.values()):
         values = check_values(path, dict(zip(choices, texts)), declared)
         variant = ",".join(f"{name}={values[name]}" for name in varied)
@@ -158,12 +159,13 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"cannot write to {out} (see {there}); choose another --out")
 
 
-def describe(jobs: list[Job], workers: int) -> str:
-    """The plan, a line for each job, and how many of them are to be run."""
+def describe(jobs: list[Job], workers: int, force: bool = False) -> str:
+    """The plan, a line for each job, and how many of them are to be run; `force` runs all."""
     lines = []
     for job in jobs:
         values = " ".join(f"{name}={value}" for name, value in job.values.items())
-        lines.append(f"{'done  ' if job.is_done() else 'to run'}  {job.name}  {values}")
+        state = "to run" if force or not job.is_done() else "done  "
+        lines.append(f"{state}  {job.name}  {values}")
     left = sum(line.startswith("to run") for line in lines)
     return "\n".join([*lines, f"{left} of {len(jobs)} to run, {workers} at a time"])
 
@@ -197,13 +199,11 @@ def _read_yaml(text: str) -> dict:
     """YAML with each value the text that stands there, so that 010 is not 8, and no aliases."""
     import yaml
 
-    depth = 0
-    for token in yaml.scan(text):
-        kind = type(token).__name__
-        depth += ("Start" in kind) - ("End" in kind)
-        if kind == "AliasToken" or depth > 10:
-            raise ValueError("aliases (*name) and deep nesting are not read")
-    return yaml.load(text, Loader=yaml.BaseLoader)
+    found = yaml.load(text, Loader=yaml.BaseLoader)
+    # A few aliases of aliases stand for billions of values.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise ValueError("aliases (*name) are not read")
+    return found
 
 
 def _texts(value) -> str | list[str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from .. import assignment
 from ..records import RunRecord, write_text
 from .plan import Job
 
@@ -18,14 +19,9 @@ FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+@-])")  # however a spreadsheet
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print `text`; what the output's encoding lacks is replaced.
-
-    Runs go on when the reader leaves early, the disk behind a log is full or the terminal closes.
-    """
-    encoding = sys.stdout.encoding or "utf-8"
+    """Print `text`; runs go on when the reader leaves early, or the disk behind a log is full."""
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + end)
-        sys.stdout.flush()
+        print(text, end=end, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -56,7 +52,7 @@ class Progress:
 
         self.plan = f"{total} run{'s' * (total > 1)}, {at_a_time} at a time"
         self.turns = math.ceil(total / at_a_time)
-        self.done = self.failed = 0
+        self.failed = 0
         self.began = time.monotonic()
         say(self.plan)
         self.bar = tqdm(total=total, ncols=96, nrows=20, disable=None)
@@ -68,11 +64,11 @@ class Progress:
     def ended(self, name: str, record: RunRecord) -> None:
         """Show how a run ended; after the first, about how long all will take."""
         lines = [f"{name}: {describe(record)}"]
-        if self.done == 0 and self.turns > 1:
+        if self.turns > 1:
             seconds = self.turns * (time.monotonic() - self.began)
             about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
             lines.append(f"{self.plan}, about {about}")
-        self.done += 1
+            self.turns = 0
         self.failed += record.status != "completed"
         with self.bar.external_write_mode(file=sys.stdout):
             say("\n".join(lines))
@@ -80,12 +76,11 @@ class Progress:
 
 
 def describe(record: RunRecord) -> str:
-    """A finished run in a line: status and accuracies, and what went wrong."""
-    parts = [record.status]
-    if record.status == "completed" and record.epochs:
-        last, best = record.last.validation_accuracy, record.best.validation_accuracy
-        parts += [f"last epoch {last:.2%}", f"best {best:.2%}"]
-    return ", ".join(parts + record.error.splitlines()[:1])
+    """How a run ended, in a line: the verdict on it, or its status, and what went wrong."""
+    said = record.status
+    if record.status == "completed":
+        said = assignment.summary(record)
+    return ", ".join([said, *record.error.splitlines()[:1]])
 
 
 def conclude(rows: list[tuple[Job, RunRecord]]) -> str:
