@@ -517,7 +517,7 @@ def test_each_run_has_a_gpu_of_its_own_while_there_is_one(monkeypatch):
 def test_a_spreadsheet_sees_no_formula_in_the_summary(small, tmp_path):
     record = RunRecord.start("small", {})
     record.finish("failed", "=1+1; =2+2;-3,\n+4 @5")
-    write_summary(tmp_path, [(Job(small, {}, tmp_path), record)])
+    write_summary([(Job(small, {}, tmp_path), record)])
     text = (tmp_path / "summary.csv").read_text()
     assert "'=1+1; '=2+2;'-3,\n'+4 @5" in text
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
@@ -33,6 +34,7 @@ POLL = 0.2  # seconds between two looks at what has ended
 GRACE = 15.0  # seconds that items have to end by themselves when they are told to
 ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
 STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPPED: set[str] = set()  # in a worker: the engines whose items must stop
 LOCAL = {  # Dask's settings for the processes of this machine
     "distributed.scheduler.allowed-failures": 0,  # a lost process is its item's failure
     "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
@@ -48,16 +50,13 @@ class Lost(Exception):
 class Engine:
     """Workers and what they do; `stops` says how often a stop was asked for.
 
-    A distributed `Event` of its `name` is set when what runs must stop.
+    In a worker, `name in STOPPED` says that what runs for this engine must stop.
     """
 
     def __init__(self, client, workers: int | None):
-        from distributed import Event
-
         self.client, self.workers = client, workers
         self.stops = 0
         self.name = secrets.token_hex(8)
-        self.stop_event = Event(self.name, client=client)
 
     def room(self) -> int:
         """How many items can run at once; 0 once the scheduler is gone."""
@@ -106,7 +105,7 @@ class Engine:
             say(f"\nwaiting for {running} runs, no more are started; Ctrl-C again stops them")
             return math.inf
         with suppress(OSError):  # the scheduler is gone
-            self.stop_event.set()
+            self.client.run(_note_stop, self.name, wait=False)
         return time.monotonic() + GRACE
 
     def _outcome(self, future):
@@ -122,6 +121,10 @@ class Engine:
             with suppress(TimeoutError):
                 self.client.wait_for_workers(self.workers, timeout=60)
         return Lost("its process was killed")
+
+
+def _note_stop(name: str) -> None:
+    STOPPED.add(name)
 
 
 def _ended(futures: list) -> list:
@@ -228,22 +231,33 @@ def run_batch(
     Raises UsageError for what cannot be carried out.
     """
     Kernel(timeout, memory)  # raises for limits that limit nothing
+    if not jobs:
+        return [], False
     if scheduler:  # its workers have other current folders
-        jobs = [job.absolute() for job in jobs]
-    records = {} if force else _done(jobs)
-    waiting = [job for job in jobs if job.folder not in records]
+        jobs = [replace(job, path=job.path.resolve(), out=job.out.resolve()) for job in jobs]
+    done = {} if force else _done(jobs)
+    waiting = [job for job in jobs if job.folder not in done]
     for job in waiting:
         execute.check_folder(job)
-    if records:
-        say(f"{len(records)} of {len(jobs)} runs are done already")
-    workers = min(workers, len(waiting))
-    with engine(workers, scheduler) if waiting else nullcontext() as pool:
+    records = {job.folder: _not_begun(job) for job in jobs} | done
+    if done:
+        say(f"{len(done)} of {len(jobs)} runs are done already")
+    with engine(min(workers, len(waiting)), scheduler) if waiting else nullcontext() as pool:
         if pool:
-            limits = {"timeout": timeout, "memory": memory}
-            _run_all(pool, waiting, records, functools.partial(_work, limits, os.getcwd(), render))
-        rows = _summarize(jobs, records)
+            work = functools.partial(_work, (timeout, memory), os.getcwd(), render, pool.name)
+            progress = Progress(len(waiting), pool.room() or 1)
+            for job, outcome in pool.map_unordered(work, waiting, progress.tick):
+                records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
+                progress.ended(job.name, records[job.folder])
+            progress.bar.close()
+        rows = [(job, records[job.folder]) for job in jobs]
+        write_summary(rows)
     say(conclude(rows))
     return [record for _, record in rows], pool is not None and pool.stops > 0
+
+
+def _not_begun(job: Job) -> RunRecord:
+    return RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
 
 
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
@@ -264,29 +278,10 @@ def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
     return found
 
 
-def _run_all(pool: Engine, jobs: list[Job], records: dict, work: Callable) -> None:
-    """Run the jobs; their records, by folder, come into `records`."""
-    progress = Progress(len(jobs), pool.room() or 1)
-    work = functools.partial(work, pool.name)
-    for job, outcome in pool.map_unordered(work, jobs, progress.tick):
-        records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
-        progress.ended(job.name, records[job.folder])
-    progress.bar.close()
-
-
-def _work(limits: dict, here: str, render, batch: str, job: Job) -> RunRecord:
+def _work(limits: tuple, here: str, render, batch: str, job: Job) -> RunRecord:
     """In a worker: run one job of this batch, with `here` as the kernel's folder."""
-    from distributed import Event, get_client
-
-    stop = Event(batch, client=get_client())
-
-    def stopped() -> bool:
-        with suppress(Exception):  # the scheduler is busy, or gone: then so is this process, soon
-            return stop.is_set()
-        return False
-
     with own_gpu() as environment:
-        kernel = Kernel(**limits, environment=environment, folder=here, stopped=stopped)
+        kernel = Kernel(*limits, environment, here, stopped=lambda: batch in STOPPED)
         record = execute.run_job(job, kernel, render, batch)
     if job.url and record.status == "completed":
         copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
@@ -309,17 +304,3 @@ def _record_of(job: Job, batch: str, outcome, stopping: bool) -> RunRecord:
         with suppress(OSError, UsageError), execute.only_one(job.folder):
             record.save(job.folder)
     return record
-
-
-def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
-    """Write each summary.csv; every job with its record."""
-    rows = []
-    for job in jobs:
-        left = RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
-        rows.append((job, records.get(job.folder, left)))
-    for out in {job.out for job in jobs}:
-        try:
-            write_summary(out, [row for row in rows if row[0].out == out])
-        except OSError as error:
-            say(f"{out / 'summary.csv'} could not be written ({error.strerror})")
-    return rows

@@ -50,7 +50,8 @@ class Kernel:
         """
         import papermill
 
-        logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the record says what it would
+        for name in ("papermill", "asyncio"):  # the record says what they would
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # Papermill takes braces for a pattern, and a name alone for a stream or an address.
         path = os.path.join(".", notebook).replace("{", "{{").replace("}", "}}")
         cwd = self.folder if os.path.isdir(self.folder) else ""

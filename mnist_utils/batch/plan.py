@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -75,10 +75,6 @@ class Job:
         except RecordError:
             return False
         return record.status == "completed" and record.inputs == self.inputs
-
-    def absolute(self) -> "Job":
-        """The same job for a process that started in another folder."""
-        return replace(self, path=self.path.resolve(), out=self.out.resolve())
 
 
 def parse_seeds(text: str) -> list[int]:

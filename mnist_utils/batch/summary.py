@@ -8,7 +8,6 @@ import re
 import statistics
 import sys
 import time
-from pathlib import Path
 
 from .. import assignment
 from ..records import RunRecord, write_text
@@ -86,9 +85,9 @@ def describe(record: RunRecord) -> str:
 def conclude(rows: list[tuple[Job, RunRecord]]) -> str:
     """What a batch says at its end: the table, where the summary is, what is missing and why."""
     bad = [f"  {job.name}: {describe(r)}" for job, r in rows if r.status != "completed"]
-    files = " and ".join(sorted({str(job.out / "summary.csv") for job, _ in rows}))
     done = f"{len(rows) - len(bad)} of {len(rows)} runs completed"
-    lines = [format_summary(rows), f"{done}, {files} says how each stands"]
+    file = rows[0][0].out / "summary.csv"
+    lines = [format_summary(rows), f"{done}, {file} says how each stands"]
     if bad:
         lines += ["not completed:", *bad, "the same command resumes these"]
     return "\n".join(lines)
@@ -113,8 +112,8 @@ def format_summary(rows: list[tuple[Job, RunRecord]]) -> str:
     return "\n".join(lines)
 
 
-def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
-    """Write `out`/summary.csv, a line for each job, whole or not at all. Raises OSError."""
+def write_summary(rows: list[tuple[Job, RunRecord]]) -> None:
+    """Write `out`/summary.csv, a line for each job, whole or not at all."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS.split())
@@ -126,5 +125,9 @@ def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
         cells += [len(record.epochs), record.started, record.finished, record.error]
         # An apostrophe keeps a text from being a formula.
         table.writerow([FORMULA.sub(r"\1\2'", c) if isinstance(c, str) else c for c in cells])
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "summary.csv", text.getvalue())
+    file = rows[0][0].out / "summary.csv"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text.getvalue())
+    except OSError as error:
+        say(f"{file} could not be written ({error.strerror})")
