@@ -57,10 +57,6 @@ class Command(click.Command):
                     formatter.write_dl(found)
 
 
-class Commands(click.Group):
-    command_class = Command
-
-
 def option(flag: str, text: str, *names: str, **settings):
     """click.option for a flag written as the help shows it, as in "--out FOLDER"."""
     flag, _, metavar = flag.partition(" ")
@@ -112,14 +108,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-@click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli():
     """Small, honest, reproducible MNIST submissions."""
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
 @option("-p NAME VALUE", "Set a parameter; rate 0.1,0.2 makes two runs.", "--parameter", "given",
         nargs=2, multiple=True)  # fmt: skip
@@ -150,7 +144,6 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     """
     from .batch import devices, execute, executor, plan
     from .batch.summary import describe
-    from .errors import UsageError
     from .parameters import SUBMISSION, find_notebook
     from .reports.html import render
 
@@ -159,10 +152,8 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     if batch_file:
         names, values, numbers = plan.read_batch(batch_file)
         notebooks, given, seeds = notebooks or names, values | given, seeds or numbers
-    if seeds is not None and "seed" in given:
-        raise UsageError("give --seed for one run or --seeds for several, not both")
     paths = [find_notebook(name) for name in notebooks or [SUBMISSION]]
-    asked = (paths, given, None if seeds is None else plan.parse_seeds(seeds), out)
+    asked = (paths, given, seeds, out)
     planned = plan.plan(*asked, copy_to=copy_to)
     workers = min(len(planned), devices.choose_workers(jobs))
     if workers > 1:
@@ -175,16 +166,17 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     if alone and not settings["force"] and not settings["scheduler"]:
         job, limits = planned[0], {name: settings[name] for name in ("timeout", "memory")}
         click.echo(f"{job.path.stem}: running, output in {job.folder}")
-        record = execute.run_notebook(job.path, job.values, out, **limits, render=render)
-        click.echo(f"{job.path.stem}: {describe(record)}")
-        return {"completed": 0, "failed": 1, "interrupted": 130}[record.status]
-    records, stopped = executor.run_batch(planned, workers, render=render, **settings)
+        records = [execute.run_notebook(job.path, job.values, out, **limits, render=render)]
+        click.echo(f"{job.path.stem}: {describe(records[0])}")
+        stopped = records[0].status == "interrupted"
+    else:
+        records, stopped = executor.run_batch(planned, workers, render=render, **settings)
     if stopped:
         return 130
     return int(any(record.status != "completed" for record in records))
 
 
-@cli.command("list")
+@cli.command("list", cls=Command)
 @click.argument("notebook", required=False)
 @reports_option
 def list_notebooks(notebook, reports):
@@ -209,7 +201,7 @@ def list_notebooks(notebook, reports):
         click.echo(f"{one.name:<20} {one.type:<6} {one.default!r:<14} {one.meaning}{choices}")
 
 
-@cli.command()
+@cli.command(cls=Command)
 @reports_option
 @option("--readme FILE", "Whose table of results is written.", type=PATH, default=Path("README.md"))
 def report(reports, readme):
@@ -221,7 +213,7 @@ def report(reports, readme):
     click.echo(f"{records} records of {len(results)} notebooks")
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("folder", type=PATH, metavar="RUN_FOLDER")
 @option("--to FILE", "Without it, model.onnx or model.pt2 in RUN_FOLDER.", type=PATH)
 @option("--format onnx|torch", "ONNX, or a torch.export program.", "form", default="onnx",
@@ -240,7 +232,7 @@ def export(folder, to, form):
     click.echo(f"{path}: {size:,} bytes; a logit differs from torch's by at most {difference:.1e}")
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("trials", type=PATH, metavar="FILE")
 @option("--jobs N", "Trials side by side.", type=COUNT, default=1)
 @data_option
@@ -255,7 +247,7 @@ def search(trials, jobs, data_dir, mirror):
     run_trials(trials, jobs, data_dir, mirror)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("what", default="loop")
 @option("--show FILE", "Print a saved measurement instead of making one.", type=PATH)
 @option("--json", "Print JSON instead of tables.", "as_json", is_flag=True)
@@ -278,7 +270,7 @@ def bench(what, show, as_json, **settings):
     click.echo(json.dumps(result, indent=1) if as_json else room.show(result))
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("submissions", nargs=-1, required=True, metavar="PATH...")
 @option("--each", "Every entry of a folder or zip file is a submission.", is_flag=True)
 @option("--only PATTERN", "Of each submission, read these files, as session4/*.", default="")
@@ -325,7 +317,7 @@ def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
     return int(any(one.outcome != PASS for one in grades))
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("name", required=False, metavar="[OWNER/NAME]")
 def repository(name):
     """Put OWNER/NAME into every badge and link; without it, print the present one."""

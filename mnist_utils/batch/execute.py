@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,22 +31,12 @@ MADE += ["accuracy.png", "loss.png"]
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
-def run_notebook(
-    path: Path,
-    values: dict,
-    out: Path,
-    variant: str = "",
-    *,
-    timeout: float | None = None,
-    memory: float | None = None,
-    render: Callable[[Path], object] | None = None,
-) -> RunRecord:
+def run_notebook(path: Path, values: dict, out: Path, *, render=None, **limits) -> RunRecord:
     """Execute one notebook, showing what it prints; the record of how that ended.
 
-    `timeout` is in seconds for the whole run, `memory` in GiB that its kernel may allocate.
-    `run_job` says the rest.
+    `limits` are a `Kernel`'s: `timeout` in seconds, `memory` in GiB. `run_job` says the rest.
     """
-    return run_job(Job(path, values, out, variant), Kernel(timeout, memory), render, log=Log())
+    return run_job(Job(path, values, out), Kernel(**limits), render, log=Log())
 
 
 def run_job(job: Job, kernel: Kernel, render=None, batch: str = "", log=None) -> RunRecord:
@@ -64,10 +53,8 @@ def run_job(job: Job, kernel: Kernel, render=None, batch: str = "", log=None) ->
     kernel.environment[ATTEMPT] = attempt
     with only_one(job.folder):
         executed = _prepare(job, attempt)
-        status, error = kernel.execute(
-            executed, job.values | {"out_dir": job.folder.as_posix()}, log
-        )
-        record = settle(job, attempt, status, error)
+        values = job.values | {"out_dir": job.folder.as_posix()}
+        record = settle(job, attempt, *kernel.execute(executed, values, log))
         try:
             record.save(job.folder)
         except OSError as problem:  # the disk may be full
@@ -102,7 +89,7 @@ def check_folder(job: Job) -> None:
 
 def attempts_of(job: Job, batch: str = "") -> str:
     """How the names of all attempts at the job's inputs begin, or of those of one batch."""
-    inputs = hashlib.sha256(json.dumps(job.inputs, sort_keys=True).encode()).hexdigest()
+    inputs = hashlib.sha256(repr(job.inputs).encode()).hexdigest()
     return f"{inputs[:16]}-{batch}"
 
 
@@ -163,7 +150,6 @@ def _prepare(job: Job, attempt: str) -> Path:
     the same.
     """
     folder = job.folder
-    check_folder(job)  # again, now that nobody else writes there
     # Papermill gets a copy that is Python's for sure.
     notebook = read_notebook(job.path)
     notebook["metadata"]["kernelspec"] = PYTHON

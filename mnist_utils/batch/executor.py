@@ -218,19 +218,18 @@ def run_batch(
     *,
     scheduler: str | None = None,
     force: bool = False,
-    timeout: float | None = None,
-    memory: float | None = None,
     render: Callable[[Path], object] | None = None,
+    **limits,
 ) -> tuple[list[RunRecord], bool]:
     """Run the jobs that are not done, `workers` at a time: their records, and whether a stop came.
 
-    `force` runs all. A run that takes longer than `timeout` seconds has failed; its kernel may
-    allocate `memory` GiB; `render` makes a page of its executed notebook. `out`/summary.csv says
-    how each job stands. With `scheduler`, a Dask scheduler's address, they run on its workers, one
-    on a thread; those see the same folders, or the jobs have an address to leave their records at.
-    Raises UsageError for what cannot be carried out.
+    `force` runs all; `render` makes a page of an executed notebook; `limits` are each `Kernel`'s:
+    `timeout` in seconds, `memory` in GiB. `out`/summary.csv says how each job stands. With
+    `scheduler`, a Dask scheduler's address, they run on its workers, one on a thread; those see the
+    same folders, or the jobs have an address to leave their records at. Raises UsageError for what
+    cannot be carried out.
     """
-    Kernel(timeout, memory)  # raises for limits that limit nothing
+    Kernel(**limits)  # raises for limits that limit nothing
     if not jobs:
         return [], False
     if scheduler:  # its workers have other current folders
@@ -244,7 +243,7 @@ def run_batch(
         say(f"{len(done)} of {len(jobs)} runs are done already")
     with engine(min(workers, len(waiting)), scheduler) if waiting else nullcontext() as pool:
         if pool:
-            work = functools.partial(_work, (timeout, memory), os.getcwd(), render, pool.name)
+            work = functools.partial(_work, limits, os.getcwd(), render, pool.name)
             progress = Progress(len(waiting), pool.room() or 1)
             for job, outcome in pool.map_unordered(work, waiting, progress.tick):
                 records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
@@ -278,10 +277,11 @@ def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
     return found
 
 
-def _work(limits: tuple, here: str, render, batch: str, job: Job) -> RunRecord:
+def _work(limits: dict, here: str, render, batch: str, job: Job) -> RunRecord:
     """In a worker: run one job of this batch, with `here` as the kernel's folder."""
     with own_gpu() as environment:
-        kernel = Kernel(*limits, environment, here, stopped=lambda: batch in STOPPED)
+        own = {"environment": environment, "folder": here}
+        kernel = Kernel(**limits, **own, stopped=lambda: batch in STOPPED)
         record = execute.run_job(job, kernel, render, batch)
     if job.url and record.status == "completed":
         copies.copy_out(job.folder, f"{job.url}/{job.name}", record)

@@ -96,20 +96,24 @@ def parse_seeds(text: str) -> list[int]:
 def plan(
     paths: list[Path],
     given: dict[str, str | list[str]],
-    seeds: Iterable[int] | None,
+    seeds: Iterable[int] | str | None,
     out: Path,
     threads: int | None = None,
     copy_to: str = "",
 ) -> list[Job]:
     """Every notebook with every combination of values and every seed (None: the notebook's own).
 
-    `given` are texts by name. A list is several values; so is a text with commas, where the
-    parameter is a number or a choice. `threads` is given to those notebooks that have that
-    parameter and no other value for it. Raises UsageError for whatever can be known to fail: values
-    that are undeclared or impossible, two runs in one folder, more than 10,000 runs, a place or an
-    address that cannot be written.
+    `seeds` may be a text, as for `parse_seeds`. `given` are texts by name. A list is several
+    values; so is a text with commas, where the parameter is a number or a choice. `threads` is
+    given to those notebooks that have that parameter and no other value for it. Raises UsageError
+    for whatever can be known to fail: values that are undeclared or impossible, two runs in one
+    folder, more than 10,000 runs, a place or an address that cannot be written.
     """
     _check_place(out)
+    if isinstance(seeds, str):
+        seeds = parse_seeds(seeds)
+    if seeds is not None and "seed" in given:
+        raise UsageError("give --seed for one run or --seeds for several, not both")
     url = copies.check_address(copy_to) if copy_to else ""
     jobs: dict[Path, Job] = {}
     for path in paths:
