@@ -14,7 +14,7 @@ from mnist_utils.batch.devices import choose_workers, gpus, share_of_cores
 from mnist_utils.batch.execute import run_notebook
 from mnist_utils.batch.executor import run_batch
 from mnist_utils.batch.fingerprint import fingerprint
-from mnist_utils.batch.plan import Job, parse_seeds, plan, read_batch
+from mnist_utils.batch.plan import Job, describe, parse_seeds, plan, read_batch
 from mnist_utils.batch.summary import format_summary
 from mnist_utils.errors import UsageError
 from mnist_utils.parameters import check_values, find_notebook, read_parameters
@@ -472,6 +472,8 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     made = tmp_path / "out/small/seed-1/made"
     before = made.stat().st_mtime_ns
     assert jobs[0].is_done() and not jobs[1].is_done()
+    assert describe(jobs, 1).endswith("1 of 2 to run, 1 at a time")
+    assert describe(jobs, 1, force=True).endswith("2 of 2 to run, 1 at a time")
     run_batch(jobs)
     assert (
         made.stat().st_mtime_ns == before

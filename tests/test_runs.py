@@ -98,6 +98,16 @@ def test_what_somebody_put_into_a_runs_folder_stays_there(tmp_path):
     assert not folder.with_name("seed-0.previous").exists()
 
 
+def test_failed_runs_never_replace_the_completed_one_that_is_kept(small, tmp_path):
+    run_notebook(small, {"count": 1}, tmp_path / "out")
+    gone = "import shutil; shutil.rmtree(out_dir); raise ValueError"
+    for _ in range(3):
+        write(small, gone)
+        assert run_notebook(small, {"count": 2}, tmp_path / "out").status == "failed"
+    kept = RunRecord.load(tmp_path / "out/small/seed-0.previous")
+    assert (kept.status, kept.last.validation_correct) == ("completed", 1)
+
+
 def test_a_file_that_is_named_like_a_runs_note_makes_no_run(small, tmp_path):
     folder = tmp_path / "out/small/seed-0"
     folder.mkdir(parents=True)
@@ -259,6 +269,7 @@ def test_absurd_numbers_of_runs_are_refused_at_once(small, tmp_path):
     with pytest.raises(UsageError, match="more than 10,000 runs"):
         plan([small], {"count": values, "rate": values}, None, tmp_path)
     assert len(plan([small], {}, range(10_000), tmp_path)) == 10_000
+    assert run_batch(plan([small], {}, [], tmp_path)) == ([], False)
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

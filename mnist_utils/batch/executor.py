@@ -146,30 +146,40 @@ def engine(workers: int | None = None, scheduler: str | None = None) -> Iterator
     There an item takes a thread of a worker; without workers it waits for some. TLS is set up in
     Dask's own configuration. Raises UsageError where no scheduler answers.
     """
-    with _cluster(scheduler) if scheduler else _processes(workers or 1) as client:
-        pool = Engine(client, None if scheduler else workers or 1)
-
-        def note(number, frame) -> None:
-            pool.stops += 1 if number == signal.SIGINT else 2
-
-        with _handling(dict.fromkeys([signal.SIGINT, *STOPS], note)):
-            yield pool
-
-
-@contextmanager
-def _processes(count: int):
     import dask
-    from distributed import Client, LocalCluster
 
     with dask.config.set(LOCAL):
-        # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
-        with _handling({signal.SIGINT: signal.SIG_IGN}):
-            cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
-                dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
-            )  # fmt: skip
-        with cluster, Client(cluster) as client:
-            yield client
+        with _cluster(scheduler) if scheduler else _processes(workers or 1) as client:
+            pool = Engine(client, None if scheduler else workers or 1)
+
+            def note(number, frame) -> None:
+                pool.stops += 1 if number == signal.SIGINT else 2
+
+            with _handling(dict.fromkeys([signal.SIGINT, *STOPS], note)):
+                yield pool
+
+
+def _processes(count: int):
+    from distributed import Client
+
+    # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
+    with _handling({signal.SIGINT: signal.SIG_IGN}):
+        return Client(
+            n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
+            dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
+        )  # fmt: skip
+
+
+def _cluster(address: str):
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
+    try:
+        return Client(address, timeout=10)
+    except Exception as error:  # connection, address, certificate: each has errors of its own
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
 
 
 def dask_setup(worker) -> None:
@@ -177,21 +187,6 @@ def dask_setup(worker) -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-@contextmanager
-def _cluster(address: str):
-    from distributed import Client
-
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
-    try:
-        client = Client(address, timeout=10)
-    except Exception as error:  # connection, address, certificate: each has errors of its own
-        reason = str(error) or type(error).__name__
-        raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
-    with client:
-        yield client
 
 
 @contextmanager
