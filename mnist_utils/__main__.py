@@ -27,7 +27,7 @@ LIMIT = click.FloatRange(min=0, min_open=True)
 HEADINGS = {
     "What to run": "given seed seeds batch_file force dry_run",
     "Where things lie": "dataset data_dir mirror out copy_to reports readme",
-    "How many at a time": "jobs per_device scheduler resources",
+    "How many at a time": "jobs scheduler",
     "Limits": "timeout memory time_limit",
     "What to write": "evidence csv json html canvas moodle",
 }
@@ -37,23 +37,23 @@ class Command(click.Command):
     """A command whose help groups its options, and whose -p takes NAME=VALUE as well as two words."""
 
     def parse_args(self, context, arguments: list[str]) -> list[str]:
-        words, follows = [], False
+        words = []
         for word in arguments:
-            pair = follows and re.fullmatch(r"\w+=.*", word, re.DOTALL)
+            pair = words[-1:] in (["-p"], ["--parameter"]) and re.match(r"\w+=", word)
             words += word.split("=", 1) if pair else [word]
-            follows = word in ("-p", "--parameter")
         return super().parse_args(context, words)
 
     def format_options(self, context, formatter) -> None:
-        headings = {name: heading for heading, names in HEADINGS.items() for name in names.split()}
+        options = [one for one in self.get_params(context) if isinstance(one, click.Option)]
+        lines = {one.name: one.get_help_record(context) for one in options}
         groups = {}
-        for parameter in self.get_params(context):
-            line = parameter.get_help_record(context)
-            if line and not isinstance(parameter, click.Argument):
-                groups.setdefault(headings.get(parameter.name, "Options"), []).append(line)
-        for heading, lines in groups.items():
-            with formatter.section(heading):
-                formatter.write_dl(lines)
+        for heading, names in HEADINGS.items():
+            groups[heading] = [lines.pop(name) for name in names.split() if name in lines]
+        groups["Options"] = list(lines.values())
+        for heading, found in groups.items():
+            if found:
+                with formatter.section(heading):
+                    formatter.write_dl(found)
 
 
 def option(flag: str, text: str, *names: str, **settings):
@@ -62,14 +62,6 @@ def option(flag: str, text: str, *names: str, **settings):
     shown = settings.get("default") not in (None, "")
     settings |= {"metavar": metavar or None, "help": text, "show_default": shown}
     return click.option(flag, *names, **settings)
-
-
-def read_resources(context, parameter, text: str) -> dict[str, float]:
-    """GPU=1,memory=2 as a dictionary of amounts."""
-    found = re.findall(r"(\w+)=(\d+(?:\.\d+)?)(?:,|$)", text)
-    if ",".join(f"{name}={amount}" for name, amount in found) != text:
-        raise click.BadParameter(f"give names and amounts as in GPU=1,memory=2; got {text!r}")
-    return {name: float(amount) for name, amount in found}
 
 
 data_option = option("--data FOLDER", "Where MNIST is cached.", "data_dir", default="data")
@@ -135,13 +127,10 @@ def cli():
 @option("--out FOLDER", "Where the runs go.", type=PATH, default=Path("reports/local"))
 @option("--copy-to URL", "Copy the results there too, as in s3://bucket/runs.", default="")
 @option("--jobs N|auto", "Runs side by side, as the machine allows.", default="1")
-@option("--per-device N", "With --jobs auto: runs for each GPU.", type=COUNT, default=1)
 @scheduler_option
-@option("--resources LIST", "What a run takes of a cluster's worker, as in GPU=1.", default="",
-        callback=read_resources)  # fmt: skip
 @option("--timeout SECONDS", "Stop a run that takes longer.", type=LIMIT)
 @option("--memory GIB", "Stop a run that uses more memory.", type=LIMIT)
-def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, per_device, **settings):
+def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **settings):
     """Execute notebooks into executed copies, pages, plots and records.
 
     Without NOTEBOOK the submission runs. A run that was stopped resumes when the same command is
@@ -152,8 +141,8 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, per_de
       mnist-utils run 01_seed_model --seed 7 -p epochs 3
       mnist-utils run every_seed --seeds 0-29 --jobs auto
     """
-    from .batch import executor, plan
-    from .errors import UsageError
+    from .batch import devices, execute, executor, plan
+    from .batch.summary import describe
     from .parameters import SUBMISSION, find_notebook
     from .reports.html import render
 
@@ -162,42 +151,28 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, per_de
     if batch_file:
         names, values, numbers = plan.read_batch(batch_file)
         notebooks, given, seeds = notebooks or names, values | given, seeds or numbers
-    if seeds is not None and "seed" in given:
-        raise UsageError("give --seed for one run or --seeds for several, not both")
     paths = [find_notebook(name) for name in notebooks or [SUBMISSION]]
-    numbers = None if seeds is None else plan.parse_seeds(seeds)
-    planned = plan.plan(paths, given, numbers, out, copy_to=copy_to)
-    workers = min(len(planned), executor.choose_workers(jobs, per_device))
+    asked = (paths, given, seeds, out)
+    planned = plan.plan(*asked, copy_to=copy_to)
+    workers = min(len(planned), devices.choose_workers(jobs))
     if workers > 1:
-        threads = executor.share_of_cores(workers)
-        planned = plan.plan(paths, given, numbers, out, threads=threads, copy_to=copy_to)
+        threads = devices.share_of_cores(workers)
+        planned = plan.plan(*asked, threads=threads, copy_to=copy_to)
     if dry_run:
-        click.echo(plan.describe(planned, workers))
+        click.echo(plan.describe(planned, workers, settings["force"]))
         return 0
-    several = len(planned) > 1 or seeds is not None or batch_file or copy_to or settings["force"]
-    if not several and not settings["scheduler"]:
-        return run_one(planned[0], settings["timeout"], settings["memory"])
-    records, stopped = executor.run_batch(planned, workers, render=render, **settings)
+    alone = len(planned) == 1 and seeds is None and not batch_file and not copy_to
+    if alone and not settings["force"] and not settings["scheduler"]:
+        job, limits = planned[0], {name: settings[name] for name in ("timeout", "memory")}
+        click.echo(f"{job.path.stem}: running, output in {job.folder}")
+        records = [execute.run_notebook(job.path, job.values, out, **limits, render=render)]
+        click.echo(f"{job.path.stem}: {describe(records[0])}")
+        stopped = records[0].status == "interrupted"
+    else:
+        records, stopped = executor.run_batch(planned, workers, render=render, **settings)
     if stopped:
         return 130
     return int(any(record.status != "completed" for record in records))
-
-
-def run_one(job, timeout: float | None, memory: float | None) -> int:
-    """Run one notebook, show what it prints, and return the exit code."""
-    from . import assignment
-    from .batch.execute import run_notebook
-    from .reports.html import render
-
-    click.echo(f"{job.path.stem}: running, output in {job.folder}")
-    record = run_notebook(
-        job.path, job.values, job.out, job.variant, timeout=timeout, memory=memory, render=render
-    )
-    if record.status == "completed":
-        click.echo(f"{job.path.stem}: {assignment.summary(record)}")
-    else:
-        click.echo(f"{job.path.stem}: {record.status}, {record.error}")
-    return {"completed": 0, "failed": 1, "interrupted": 130}[record.status]
 
 
 @cli.command("list", cls=Command)

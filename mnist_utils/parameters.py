@@ -18,7 +18,6 @@ from .errors import UsageError
 
 NOTEBOOKS = Path("notebooks")
 SUBMISSION = "quickest"
-RESERVED = {"out_dir": "--out"}  # set by the runner itself
 # Ranges that hold in every notebook; a form may name its own with `min:` and `max:`.
 LEAST = {"epochs": 1, "batch_size": 1, "seed": 0, "threads": 0}
 MOST = {"seed": 2**32 - 1}  # NumPy takes no larger one
@@ -43,23 +42,22 @@ def find_notebook(name: str) -> Path:
 
     What looks like a path (a separator, `.ipynb`) or an address is only ever that.
     """
-    name = str(name)
+    name, known = str(name), [path.stem for path in all_notebooks()]
     if "://" in name:
         raise UsageError(f"{name!r} is an address; download the notebook and give the file's path")
-    known = [path.stem for path in all_notebooks()]
     if "/" in name or "\\" in name or name.endswith(".ipynb"):
         path = Path(name)
-        if path.suffix == ".ipynb" and path.is_file():
-            return path
         hint = f"; run the project's own by its name, {path.stem}" if path.stem in known else ""
-        raise UsageError(f"no notebook {name!r}: there is no such .ipynb file{hint}")
-    path = NOTEBOOKS / f"{name}.ipynb"
-    if name and path.is_file():
-        return path
-    hint = f"this folder has no {NOTEBOOKS}/, run from a clone"
-    if known:
+        missing = f"no notebook {name!r}: there is no such .ipynb file{hint}"
+    else:
+        path = NOTEBOOKS / f"{name}.ipynb"
         hint = f"there are {', '.join(known)}"
-    raise UsageError(f"no notebook {name!r}{_nearest(name, known)}; {hint}")
+        if not known:
+            hint = f"this folder has no {NOTEBOOKS}/, run from a clone"
+        missing = f"no notebook {name!r}{_nearest(name, known)}; {hint}"
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    raise UsageError(missing)
 
 
 def all_notebooks() -> list[Path]:
@@ -102,21 +100,20 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     try:
         source = next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", []))
         lines = ["", *source.splitlines()]
-        found = {}
-        for statement in ast.parse(source).body:
-            if isinstance(statement, ast.AnnAssign):
-                above, line = lines[statement.lineno - 1 : statement.lineno + 1]
-                found[statement.target.id] = _parameter(statement, line, above)
-        return found
+        found = [
+            _parameter(statement, lines[statement.lineno], lines[statement.lineno - 1])
+            for statement in ast.parse(source).body
+            if isinstance(statement, ast.AnnAssign)
+        ]
     except StopIteration:
         raise UsageError(f"{path} has no cell tagged 'parameters'") from None
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise UsageError(f"{path} has a parameters cell that cannot be read ({error})") from error
+    return {parameter.name: parameter for parameter in found}
 
 
 def _parameter(statement: ast.AnnAssign, line: str, above: str) -> Parameter:
-    name = statement.target.id
-    form = line.partition("@param")[2]
+    name, form = statement.target.id, line.partition("@param")[2]
     choices = re.search(r"\[.*?\]", form)
     meaning = re.match(r"# @markdown\s*(.*?)\s*$", above)
     limits = dict(re.findall(r"\b(min|max)\s*:\s*(-?[\d.]+)", form))
@@ -139,12 +136,11 @@ def check_values(path: Path, given: dict[str, str], declared: dict | None = None
     declared = declared or read_parameters(path)
     values = {}
     for name, text in given.items():
-        if name in RESERVED:
-            raise UsageError(f"{name} is set by {RESERVED[name]}")
+        if name == "out_dir":
+            raise UsageError("out_dir is set by --out")
         if name not in declared:
-            nearest = _nearest(name, declared)
-            known = ", ".join(declared)
-            raise UsageError(f"{path.name} has no parameter {name!r}{nearest}; it has {known}")
+            found = f"{_nearest(name, declared)}; it has {', '.join(declared)}"
+            raise UsageError(f"{path.name} has no parameter {name!r}{found}")
         values[name] = _typed(declared[name], str(text))
     return values
 

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 from conftest import ROOT, make_record
 
-from mnist_utils.batch.devices import gpus
+from mnist_utils.batch.devices import choose_workers, gpus, share_of_cores
 from mnist_utils.batch.execute import run_notebook
-from mnist_utils.batch.executor import choose_workers, run_batch, share_of_cores
+from mnist_utils.batch.executor import run_batch
 from mnist_utils.batch.fingerprint import fingerprint
-from mnist_utils.batch.plan import Job, parse_seeds, plan, read_batch
+from mnist_utils.batch.plan import Job, describe, parse_seeds, plan, read_batch
 from mnist_utils.batch.summary import format_summary
 from mnist_utils.errors import UsageError
 from mnist_utils.parameters import check_values, find_notebook, read_parameters
@@ -447,7 +447,7 @@ def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
 
 def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert (choose_workers("auto"), choose_workers("auto", per_device=2)) == (2, 4)
+    assert choose_workers("auto") == 2
     source = "(__import__('pathlib').Path(out_dir) / 'device').write_text(__import__('os').environ['CUDA_VISIBLE_DEVICES'])"
     jobs = plan([notebook(source)], {}, [0, 1], tmp_path / "out")
     run_batch(jobs, workers=2)
@@ -472,6 +472,8 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     made = tmp_path / "out/small/seed-1/made"
     before = made.stat().st_mtime_ns
     assert jobs[0].is_done() and not jobs[1].is_done()
+    assert describe(jobs, 1).endswith("1 of 2 to run, 1 at a time")
+    assert describe(jobs, 1, force=True).endswith("2 of 2 to run, 1 at a time")
     run_batch(jobs)
     assert (
         made.stat().st_mtime_ns == before

@@ -65,27 +65,6 @@ def test_a_scheduler_that_is_not_there_is_an_error(tmp_path):
     assert code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in said, said
 
 
-def test_a_run_takes_the_resources_it_is_given(tmp_path):
-    with distributed.LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=True,
-        dashboard_address=":0",
-        resources={"GPU": 1},
-    ) as cluster:
-        batch = Batch(tmp_path)
-        code, said = batch.run("--scheduler", cluster.scheduler_address, "--resources", "TPU=2")
-        assert code == 2 and "no worker of" in said and "has TPU=2" in said, said
-        code, said = batch.run(
-            "--scheduler", cluster.scheduler_address, "--resources", "GPU=1", seeds="0,2"
-        )
-    assert code == 0, said
-    first, second = sorted(
-        (RunRecord.load(batch.folder(seed)) for seed in (0, 2)), key=lambda r: r.started
-    )
-    assert first.finished <= second.started  # two threads, but a GPU for one
-
-
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
 def test_the_cluster_may_ask_for_a_certificate(tmp_path, monkeypatch):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -172,8 +151,3 @@ def test_what_could_not_be_copied_is_said_and_copied_next_time(store, tmp_path, 
 def test_an_address_that_papermill_does_not_write_to_is_refused(tmp_path, address):
     code, said = Batch(tmp_path).run("--copy-to", address)
     assert code == 2 and f"papermill cannot write to '{address}'" in said, said
-
-
-def test_resources_are_names_and_amounts(tmp_path):
-    code, said = Batch(tmp_path).run("--resources", "GPU")
-    assert code == 2 and "names and amounts as in GPU=1" in said, said

@@ -16,8 +16,9 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from mnist_utils.batch.execute import is_running
+from mnist_utils.batch.execute import only_one
 from mnist_utils.batch.plan import Job
+from mnist_utils.errors import UsageError
 from mnist_utils.records import RunRecord
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits as on Unix")
@@ -44,6 +45,21 @@ for epoch in range(1, 4):
 record.finish()
 record.save(out)
 """
+
+
+def epochs_in(folder: Path) -> int:
+    """How many epochs the record in the folder has, if there is one."""
+    table = folder / "metrics.csv"
+    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is running this folder's notebook."""
+    try:
+        with only_one(folder):
+            return False
+    except UsageError:
+        return True
 
 
 class Batch:
@@ -98,7 +114,7 @@ class Batch:
     def wait_for(self, seed: int, seconds: float = 60) -> None:
         """Until that run has finished an epoch."""
         deadline = time.monotonic() + seconds
-        while not (self.folder(seed) / "run.json").exists():
+        while not epochs_in(self.folder(seed)):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

@@ -47,7 +47,6 @@ def test_a_parameter_is_two_words_or_one_and_may_be_negative(words, pair):
         (("run", "-p", "epochs"), "-p"),
         (("run", "--timeout", "0"), "--timeout"),
         (("run", "--memory", "-1"), "--memory"),
-        (("run", "--resources", "GPU"), "GPU=1"),
         (("run", "--seeds", "1", "--seed", "2"), "--seeds"),
         (("bench", "--show", "nothing.json"), "nothing.json"),
         (("bench", "lop"), "loop"),

@@ -13,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT
+from test_faults import epochs_in
 
 from mnist_utils.batch import copies, devices, executor
 from mnist_utils.batch.execute import run_notebook
@@ -95,6 +96,16 @@ def test_what_somebody_put_into_a_runs_folder_stays_there(tmp_path):
     assert (folder / "thesis.txt").read_text() == "precious" and (folder / "notes.json").exists()
     assert RunRecord.load(folder).last.validation_correct == 4
     assert not folder.with_name("seed-0.previous").exists()
+
+
+def test_failed_runs_never_replace_the_completed_one_that_is_kept(small, tmp_path):
+    run_notebook(small, {"count": 1}, tmp_path / "out")
+    gone = "import shutil; shutil.rmtree(out_dir); raise ValueError"
+    for _ in range(3):
+        write(small, gone)
+        assert run_notebook(small, {"count": 2}, tmp_path / "out").status == "failed"
+    kept = RunRecord.load(tmp_path / "out/small/seed-0.previous")
+    assert (kept.status, kept.last.validation_correct) == ("completed", 1)
 
 
 def test_a_file_that_is_named_like_a_runs_note_makes_no_run(small, tmp_path):
@@ -258,6 +269,7 @@ def test_absurd_numbers_of_runs_are_refused_at_once(small, tmp_path):
     with pytest.raises(UsageError, match="more than 10,000 runs"):
         plan([small], {"count": values, "rate": values}, None, tmp_path)
     assert len(plan([small], {}, range(10_000), tmp_path)) == 10_000
+    assert run_batch(plan([small], {}, [], tmp_path)) == ([], False)
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -431,7 +443,7 @@ def test_a_single_run_leaves_a_record_when_the_terminal_is_closed(tmp_path):
         text=True,
     )
     folder = tmp_path / "small/seed-0"
-    while not (folder / "run.json").exists():
+    while not epochs_in(folder):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGHUP)
@@ -516,7 +528,7 @@ def test_each_run_has_a_gpu_of_its_own_while_there_is_one(monkeypatch):
 def test_a_spreadsheet_sees_no_formula_in_the_summary(small, tmp_path):
     record = RunRecord.start("small", {})
     record.finish("failed", "=1+1; =2+2;-3,\n+4 @5")
-    write_summary(tmp_path, [(Job(small, {}, tmp_path), record)])
+    write_summary([(Job(small, {}, tmp_path), record)])
     text = (tmp_path / "summary.csv").read_text()
     assert "'=1+1; '=2+2;'-3,\n'+4 @5" in text
 

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
@@ -35,17 +36,14 @@ def check_address(url: str) -> str:
 def copy_out(folder: Path, url: str, record: RunRecord) -> None:
     """Put the folder's executed notebook, then its `record`, under `url`, unless that is there.
 
-    The page can be made again from the notebook, the table from the record. Where they cannot be
-    put there, `record` says so and has failed; on the disk the run stays completed, so that the
-    next command only has to copy it.
+    Where they cannot be put there, `record` says so and has failed; on the disk the run stays
+    completed, so that the next command only has to copy it.
     """
     from papermill.iorw import papermill_io
 
-    try:
+    with suppress(RecordError):
         if load_record(url) == record:
             return
-    except RecordError:
-        pass
     try:
         for path in [*folder.glob("*.ipynb"), folder / "run.json"]:
             _in_time(papermill_io.write, path.read_text(encoding="utf-8"), f"{url}/{path.name}")

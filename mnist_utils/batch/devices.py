@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,20 +15,19 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 JOB_MEMORY = 1.2e9  # bytes that a run of these notebooks needs at its peak, with some to spare
 
 
-def choose_workers(jobs: int | str, per_device: int = 1) -> int:
+def choose_workers(jobs: int | str) -> int:
     """How many runs at a time: `jobs`, or for "auto" what GPUs, or cores and memory, allow.
 
     Raises UsageError for anything else than "auto" or a whole number of at least 1.
     """
     import psutil
 
-    if jobs != "auto":
-        if not str(jobs).isdecimal() or int(jobs) < 1:
-            raise UsageError(f"--jobs is a whole number of at least 1, or auto; got {jobs!r}")
-        return int(jobs)
-    if devices := gpus():
-        return len(devices) * per_device
-    return max(1, min(cores(), int(psutil.virtual_memory().available / JOB_MEMORY)))
+    if jobs == "auto":
+        memory = psutil.virtual_memory().available
+        return len(gpus()) or max(1, min(cores(), int(memory / JOB_MEMORY)))
+    if not str(jobs).isdecimal() or int(jobs) < 1:
+        raise UsageError(f"--jobs is a whole number of at least 1, or auto; got {jobs!r}")
+    return int(jobs)
 
 
 def share_of_cores(workers: int) -> int:
@@ -65,13 +64,11 @@ def _installed_gpus() -> list[str]:
 def own_gpu():
     """Lends the environment that selects a GPU which the fewest runs on this machine have."""
     user = os.getuid() if hasattr(os, "getuid") else ""
-    with ExitStack() as stack:
-        for name in (f"{device}-{turn}" for turn in range(100) for device in gpus()):
-            lock = FileLock(Path(tempfile.gettempdir(), f"mnist-utils-{user}-{name}.lock"))
-            try:
-                stack.enter_context(lock.acquire(blocking=False))
-            except Timeout:
-                continue
-            yield {GPUS: name.rpartition("-")[0]}
-            return
-        yield {}
+    for turn in range(100):
+        for device in gpus():
+            name = f"mnist-utils-{user}-{device}-{turn}.lock"
+            lock = FileLock(Path(tempfile.gettempdir(), name))
+            with suppress(Timeout), lock.acquire(blocking=False):
+                yield {GPUS: device}
+                return
+    yield {}

@@ -15,24 +15,26 @@ import math
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RecordError, UsageError
 from ..records import RunRecord
 from . import copies, execute
-from .devices import choose_workers, own_gpu, share_of_cores
+from .devices import own_gpu
 from .kernel import Kernel
 from .plan import Job
 from .summary import Progress, conclude, say, write_summary
 
-__all__ = ["Engine", "Lost", "choose_workers", "engine", "run_batch", "share_of_cores"]
-
 POLL = 0.2  # seconds between two looks at what has ended
 GRACE = 15.0  # seconds that items have to end by themselves when they are told to
 ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
+STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPPED: set[str] = set()  # in a worker: the engines whose items must stop
 LOCAL = {  # Dask's settings for the processes of this machine
     "distributed.scheduler.allowed-failures": 0,  # a lost process is its item's failure
     "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
@@ -46,15 +48,15 @@ class Lost(Exception):
 
 
 class Engine:
-    """Workers and what they do; `stops` says how often a stop was asked for."""
+    """Workers and what they do; `stops` says how often a stop was asked for.
 
-    def __init__(self, client, workers: int | None, resources: dict[str, float] | None):
-        from distributed import Event
+    In a worker, `name in STOPPED` says that what runs for this engine must stop.
+    """
 
-        self.client, self.workers, self.resources = client, workers, resources
+    def __init__(self, client, workers: int | None):
+        self.client, self.workers = client, workers
         self.stops = 0
-        self.stop_name = f"mnist-utils-{secrets.token_hex(8)}"
-        self.stop_event = Event(self.stop_name, client=client)
+        self.name = secrets.token_hex(8)
 
     def room(self) -> int:
         """How many items can run at once; 0 once the scheduler is gone."""
@@ -76,8 +78,7 @@ class Engine:
         told, deadline = 0, math.inf
         while running or (waiting and not self.stops and self.room()):
             while waiting and not self.stops and len(running) < self.room():
-                options = {"pure": False, "resources": self.resources}
-                future = self.client.submit(function, waiting[-1], **options)
+                future = self.client.submit(function, waiting[-1], pure=False)
                 running[future] = waiting.pop()
             if self.stops > told:
                 told = self.stops
@@ -90,11 +91,13 @@ class Engine:
                 return
 
     def map(self, function: Callable, items: Iterable) -> list:
-        """function(item) of each item, in their order; an exception stands in its result's place."""
+        """function(item) of each item, in their order; an exception stands in its result's place.
+
+        The items can be hashed.
+        """
         numbered = list(enumerate(items))
-        work = functools.partial(_of_second, function)
-        found = {number: outcome for (number, _), outcome in self.map_unordered(work, numbered)}
-        return [found.get(number, Lost("stopped from outside")) for number, _ in numbered]
+        found = dict(self.map_unordered(lambda pair: function(pair[1]), numbered))
+        return [found.get(pair, Lost("stopped from outside")) for pair in numbered]
 
     def _stop(self, running: int) -> float:
         """Say or do what was asked for; the time at which the patience ends."""
@@ -102,7 +105,7 @@ class Engine:
             say(f"\nwaiting for {running} runs, no more are started; Ctrl-C again stops them")
             return math.inf
         with suppress(OSError):  # the scheduler is gone
-            self.stop_event.set()
+            self.client.run(_note_stop, self.name, wait=False)
         return time.monotonic() + GRACE
 
     def _outcome(self, future):
@@ -120,8 +123,8 @@ class Engine:
         return Lost("its process was killed")
 
 
-def _of_second(function: Callable, pair: tuple):
-    return function(pair[1])
+def _note_stop(name: str) -> None:
+    STOPPED.add(name)
 
 
 def _ended(futures: list) -> list:
@@ -137,41 +140,46 @@ def _ended(futures: list) -> list:
 
 
 @contextmanager
-def engine(
-    workers: int | None = None,
-    scheduler: str | None = None,
-    resources: dict[str, float] | None = None,
-) -> Iterator[Engine]:
+def engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
     """Lends an `Engine` on `workers` processes of this machine, or on a Dask scheduler's workers.
 
-    There each item takes `resources` of its worker's own, named when that was started; without
-    workers it waits for some. TLS is set up in Dask's own configuration. Raises UsageError where no
-    scheduler answers, or where there are workers and none has so much.
+    There an item takes a thread of a worker; without workers it waits for some. TLS is set up in
+    Dask's own configuration. Raises UsageError where no scheduler answers.
     """
-    with _cluster(scheduler, resources or {}) if scheduler else _processes(workers or 1) as client:
-        pool = Engine(client, None if scheduler else workers or 1, resources)
-
-        def note(number, frame) -> None:
-            pool.stops += 1 if number == signal.SIGINT else 2
-
-        with execute.handling(dict.fromkeys([signal.SIGINT, *execute.STOPS], note)):
-            yield pool
-
-
-@contextmanager
-def _processes(count: int):
     import dask
-    from distributed import Client, LocalCluster
 
     with dask.config.set(LOCAL):
-        # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
-        with execute.handling({signal.SIGINT: signal.SIG_IGN}):
-            cluster = LocalCluster(
-                n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
-                dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
-            )  # fmt: skip
-        with cluster, Client(cluster) as client:
-            yield client
+        with _cluster(scheduler) if scheduler else _processes(workers or 1) as client:
+            pool = Engine(client, None if scheduler else workers or 1)
+
+            def note(number, frame) -> None:
+                pool.stops += 1 if number == signal.SIGINT else 2
+
+            with _handling(dict.fromkeys([signal.SIGINT, *STOPS], note)):
+                yield pool
+
+
+def _processes(count: int):
+    from distributed import Client
+
+    # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
+    with _handling({signal.SIGINT: signal.SIG_IGN}):
+        return Client(
+            n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
+            dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
+        )  # fmt: skip
+
+
+def _cluster(address: str):
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
+    try:
+        return Client(address, timeout=10)
+    except Exception as error:  # connection, address, certificate: each has errors of its own
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
 
 
 def dask_setup(worker) -> None:
@@ -182,24 +190,21 @@ def dask_setup(worker) -> None:
 
 
 @contextmanager
-def _cluster(address: str, resources: dict[str, float]):
-    from distributed import Client
+def _handling(handlers: dict):
+    """Within it these signals have these handlers; in a thread that is not the main one, nothing.
 
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
+    SIGHUP stays ignored where it is, as under `nohup`.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
     try:
-        client = Client(address, timeout=10)
-    except Exception as error:  # connection, address, certificate: each has errors of its own
-        reason = str(error) or type(error).__name__
-        raise UsageError(f"no Dask scheduler answers at {address} ({reason})") from error
-    with client:
-        found = client.run(lambda dask_worker: dask_worker.state.total_resources).values()
-        enough = [all(own.get(name, 0) >= resources[name] for name in resources) for own in found]
-        if found and not any(enough):
-            wanted = ",".join(f"{name}={much:g}" for name, much in resources.items())
-            hint = "dask worker takes --resources NAME=AMOUNT"
-            raise UsageError(f"no worker of {address} has {wanted}; {hint}")
-        yield client
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_batch(
@@ -207,120 +212,90 @@ def run_batch(
     workers: int = 1,
     *,
     scheduler: str | None = None,
-    resources: dict[str, float] | None = None,
     force: bool = False,
-    timeout: float | None = None,
-    memory: float | None = None,
     render: Callable[[Path], object] | None = None,
+    **limits,
 ) -> tuple[list[RunRecord], bool]:
     """Run the jobs that are not done, `workers` at a time: their records, and whether a stop came.
 
-    `force` runs all. A run that takes longer than `timeout` seconds has failed; its kernel may
-    allocate `memory` GiB; `render` makes a page of its executed notebook. `out`/summary.csv says
-    how each job stands. With `scheduler`, a Dask scheduler's address, they run on its workers, one
-    on a thread, each taking `resources` of its worker's; those see the same folders, or the jobs
-    have an address to leave their records at. Raises UsageError for what cannot be carried out.
+    `force` runs all; `render` makes a page of an executed notebook; `limits` are each `Kernel`'s:
+    `timeout` in seconds, `memory` in GiB. `out`/summary.csv says how each job stands. With
+    `scheduler`, a Dask scheduler's address, they run on its workers, one on a thread; those see the
+    same folders, or the jobs have an address to leave their records at. Raises UsageError for what
+    cannot be carried out.
     """
-    Kernel(timeout, memory)  # raises for limits that limit nothing
-    records = {} if force else _done(jobs)
-    attempts = {secrets.token_hex(8): job for job in jobs if job.folder not in records}
-    for job in attempts.values():
+    Kernel(**limits)  # raises for limits that limit nothing
+    if not jobs:
+        return [], False
+    if scheduler:  # its workers have other current folders
+        jobs = [replace(job, path=job.path.resolve(), out=job.out.resolve()) for job in jobs]
+    done = {} if force else _done(jobs)
+    waiting = [job for job in jobs if job.folder not in done]
+    for job in waiting:
         execute.check_folder(job)
-    if records:
-        say(f"{len(records)} of {len(jobs)} runs are done already")
-    stopped = False
-    if attempts:
-        with engine(min(workers, len(attempts)), scheduler, resources) as pool:
-            limits = (timeout, memory)
-            work = functools.partial(_work, pool.stop_name, os.getcwd(), limits, render)
-            try:
-                _run_all(pool, work, attempts, records, bool(scheduler))
-            finally:
-                _summarize(jobs, records)
-            stopped = pool.stops > 0
-    rows = _summarize(jobs, records)
+    records = {job.folder: _not_begun(job) for job in jobs} | done
+    if done:
+        say(f"{len(done)} of {len(jobs)} runs are done already")
+    with engine(min(workers, len(waiting)), scheduler) if waiting else nullcontext() as pool:
+        if pool:
+            work = functools.partial(_work, limits, os.getcwd(), render, pool.name)
+            progress = Progress(len(waiting), pool.room() or 1)
+            for job, outcome in pool.map_unordered(work, waiting, progress.tick):
+                records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
+                progress.ended(job.name, records[job.folder])
+            progress.bar.close()
+        rows = [(job, records[job.folder]) for job in jobs]
+        write_summary(rows)
     say(conclude(rows))
-    return [record for _, record in rows], stopped
+    return [record for _, record in rows], pool is not None and pool.stops > 0
 
 
-def _run_all(pool: Engine, work: Callable, attempts: dict, records: dict, far: bool) -> None:
-    """Run the jobs, by their attempts; their records, by folder, come into `records`."""
-    progress = Progress(len(attempts), pool.room() or 1)
-    items = [(job.absolute() if far else job, attempt) for attempt, job in attempts.items()]
-    for (_, attempt), outcome in pool.map_unordered(work, items, progress.tick):
-        job = attempts[attempt]
-        records[job.folder] = _record_of(job, attempt, outcome, pool.stops > 1)
-        progress.ended(job.name, records[job.folder])
-    progress.bar.close()
+def _not_begun(job: Job) -> RunRecord:
+    return RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
 
 
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
     """The records of the jobs that are done, by folder, copied to their address where they lack."""
     found = {}
     for job in jobs:
+        here = (job.folder / "run.json").exists()
         try:
             record = job.record()
         except RecordError as error:
-            if (job.folder / "run.json").exists():
+            if here:
                 say(f"{job.name} runs again: {error}")
             continue
         if job.is_done(record):
             found[job.folder] = record
-            if job.url and (job.folder / "run.json").exists():
+            if job.url and here:
                 copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
     return found
 
 
-def _summarize(jobs: list[Job], records: dict) -> list[tuple[Job, RunRecord]]:
-    """Write each summary.csv; every job with its record."""
-    rows = []
-    for job in jobs:
-        left = RunRecord(job.path.stem, job.values, "interrupted", "not begun", job.seed)
-        rows.append((job, records.get(job.folder, left)))
-    for out in {job.out for job in jobs}:
-        try:
-            write_summary(out, [row for row in rows if row[0].out == out])
-        except OSError as error:
-            say(f"{out / 'summary.csv'} could not be written ({error.strerror})")
-    return rows
-
-
-def _work(stop_name: str, here: str, limits: tuple, render, item: tuple[Job, str]) -> RunRecord:
-    """In a worker: run one job as this attempt, with `here` as the kernel's folder."""
-    from distributed import Event, get_client
-
-    job, attempt = item
-    stop = Event(stop_name, client=get_client())
-
-    def stopped() -> bool:
-        with suppress(Exception):  # the scheduler is busy, or gone: then so is this process, soon
-            return stop.is_set()
-        return False
-
+def _work(limits: dict, here: str, render, batch: str, job: Job) -> RunRecord:
+    """In a worker: run one job of this batch, with `here` as the kernel's folder."""
     with own_gpu() as environment:
-        kernel = Kernel(*limits, environment, here, stopped)
-        record = execute.run_job(job, kernel, render, f"{attempt}-{secrets.token_hex(4)}")
+        own = {"environment": environment, "folder": here}
+        kernel = Kernel(**limits, **own, stopped=lambda: batch in STOPPED)
+        record = execute.run_job(job, kernel, render, batch)
     if job.url and record.status == "completed":
         copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
     return record
 
 
-def _record_of(job: Job, attempt: str, outcome, stopping: bool) -> RunRecord:
-    """The record that an outcome of the engine means; what another attempt left stays as it is."""
+def _record_of(job: Job, batch: str, outcome, stopping: bool) -> RunRecord:
+    """The record that an outcome of the engine means; what another batch left stays as it is."""
     if isinstance(outcome, RunRecord):
         return outcome
-    status = "interrupted" if stopping else "failed"
-    reason = f"{type(outcome).__name__}: {outcome}"
-    if isinstance(outcome, UsageError):  # refused, so that nothing has changed
-        status = "failed"
+    status, reason = "failed", f"{type(outcome).__name__}: {outcome}"
     if isinstance(outcome, (UsageError, Lost)):
         reason = str(outcome)
     if isinstance(outcome, Lost):
         time.sleep(ORPHAN)
-    if not execute.is_of(job, attempt):
-        return execute.new_record(job, "", status, reason)
-    record = execute.settle(job, execute.attempt_in(job.folder), status, reason)
-    if not execute.is_running(job.folder):
-        with suppress(OSError):
+    if stopping and not isinstance(outcome, UsageError):
+        status = "interrupted"
+    record = execute.settle(job, execute.attempts_of(job, batch), status, reason)
+    if record.attempt:
+        with suppress(OSError, UsageError), execute.only_one(job.folder):
             record.save(job.folder)
     return record

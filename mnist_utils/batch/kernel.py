@@ -1,5 +1,6 @@
-"""The kernel of one run: this interpreter's own, whatever is installed, within its limits."""
+"""Papermill with the kernel of one run: this interpreter's own, whatever is installed, in limits."""
 
+import logging
 import math
 import os
 import sys
@@ -7,7 +8,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UsageError
@@ -17,6 +19,7 @@ LAUNCH = "import runpy; runpy.run_module('ipykernel_launcher', run_name='__main_
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_DATA, ({0}, {0})); "
 
 
+@dataclass
 class Kernel:
     """What a run's kernel gets, and why it was ended, if it was.
 
@@ -25,41 +28,49 @@ class Kernel:
     here. Once `stopped()` the run is stopped. Raises UsageError for limits that limit nothing.
     """
 
-    def __init__(
-        self,
-        timeout: float | None = None,
-        memory: float | None = None,
-        environment: dict[str, str] | None = None,
-        folder: str = "",
-        stopped: Callable[[], bool] = lambda: False,
-    ):
-        for name, value in (("--timeout", timeout), ("--memory", memory)):
+    timeout: float | None = None
+    memory: float | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
+    stopped: Callable[[], bool] = lambda: False
+    process = None
+    ended: tuple[str, str] | None = None
+
+    def __post_init__(self):
+        for name, value in (("--timeout", self.timeout), ("--memory", self.memory)):
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} must be a number above 0, got {value}")
-        if memory and os.name != "posix":
+        if self.memory and os.name != "posix":
             raise UsageError("--memory needs Unix")
-        self.timeout, self.memory, self.stopped = timeout, memory, stopped
-        self.environment = environment or {}
-        self.folder = folder
-        self.process = None
-        self.ended: tuple[str, str] | None = None
 
-    @contextmanager
-    def watched(self):
-        """Lends papermill's arguments for this kernel, which ends when it must, and after this.
+    def execute(self, notebook: Path, values: dict, log=None) -> tuple[str, str]:
+        """Execute the notebook in place, whatever comes of it: a record's (status, error).
 
-        `ended` then has the status and the reason of a run that an error ended.
+        `values` are given to its parameters; what it prints is written to `log` as well.
         """
+        import papermill
+
+        for name in ("papermill", "asyncio"):  # the record says what they would
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Papermill takes braces for a pattern, and a name alone for a stream or an address.
+        path = os.path.join(".", notebook).replace("{", "{{").replace("}", "}}")
+        cwd = self.folder if os.path.isdir(self.folder) else ""
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=[done], daemon=True)
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as folder:
-            self.said = Path(folder, "said")
             watch.start()
             try:
-                yield {"kernel_manager_class": self._manager(folder)}
-            except Exception as error:
-                self.ended = self.ended or ("failed", self._why(error))
-                raise
+                papermill.execute_notebook(
+                    path, path, values, kernel_name="python3", progress_bar=False,
+                    autosave_cell_every=5, stdout_file=log, stderr_file=log, coalesce_streams=True,
+                    start_timeout=300, iopub_timeout=60, resources={"metadata": {"path": cwd}},
+                    kernel_manager_class=self._manager(folder),
+                )  # fmt: skip
+                return "completed", ""
+            except KeyboardInterrupt:
+                return "interrupted", "stopped from outside"
+            except Exception as error:  # whatever else stops a run must still end in a record
+                return self.ended or ("failed", _why(error, Path(folder, "said")))
             finally:
                 done.set()
                 watch.join()
@@ -73,21 +84,19 @@ class Kernel:
         limit = LIMIT.format(int(self.memory * 2**30)) if self.memory else ""
         words = [sys.executable, "-c", limit + LAUNCH, "-f", "{connection_file}"]
         words.append("--IPKernelApp.log_level=CRITICAL")
-        kernel = self
+        run = self
 
         class OwnManager(AsyncKernelManager):
-            kernel_spec = KernelSpec(argv=words, env=kernel.environment, language="python")
+            kernel_spec = KernelSpec(argv=words, env=run.environment, language="python")
 
             async def start_kernel(self, **options):
                 # A free port is looked for first and taken later, so two kernels may choose the
                 # same one; files of their own cannot clash, but the system cuts long paths.
                 if os.name == "posix" and len(folder) < 80:
                     self.transport, self.ip = "ipc", f"{folder}/at"
-                if os.path.isdir(kernel.folder):
-                    options["cwd"] = kernel.folder
-                with kernel.said.open("wb") as said:
+                with open(f"{folder}/said", "wb") as said:
                     await super().start_kernel(stdout=said, stderr=said, **options)
-                kernel.process = psutil.Process(self.provisioner.pid)
+                run.process = psutil.Process(self.provisioner.pid)
 
         return OwnManager
 
@@ -111,16 +120,17 @@ class Kernel:
                     with suppress(NoSuchProcess):
                         one.kill()
 
-    def _why(self, error: Exception) -> str:
-        """What an error of papermill, or of a library below it, means."""
-        from nbclient.exceptions import DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
 
-        if isinstance(error, PapermillExecutionError):
-            return f"cell In [{error.exec_count}]: {error.ename}: {error.evalue}"
-        if isinstance(error, DeadKernelError):
-            return "the kernel died: out of memory, or killed from outside"
-        if "Kernel died before" in str(error):
-            lines = self.said.read_text(errors="replace").strip().splitlines() or [str(error)]
-            return f"no kernel of {sys.executable} started ({lines[-1]})"
-        return f"{type(error).__name__}: {error}"
+def _why(error: Exception, said: Path) -> str:
+    """What an error of papermill, or of a library below it, means; `said` has the kernel's words."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"cell In [{error.exec_count}]: {error.ename}: {error.evalue}"
+    if isinstance(error, DeadKernelError):
+        return "the kernel died: out of memory, or killed from outside"
+    if "Kernel died before" in str(error):
+        lines = said.read_text(errors="replace").strip().splitlines() or [str(error)]
+        return f"no kernel of {sys.executable} started ({lines[-1]})"
+    return f"{type(error).__name__}: {error}"

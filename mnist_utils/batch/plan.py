@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from .fingerprint import fingerprint
 
 BATCH_KEYS = {"notebooks", "seeds", "parameters"}
 MOST_RUNS = 10_000
+TOO_MANY = f"this asks for more than {MOST_RUNS:,} runs; split the batch"
 MOST_BYTES = 100_000  # of a batch file
 
 
@@ -75,10 +76,6 @@ class Job:
             return False
         return record.status == "completed" and record.inputs == self.inputs
 
-    def absolute(self) -> "Job":
-        """The same job for a process that started in another folder."""
-        return replace(self, path=self.path.resolve(), out=self.out.resolve())
-
 
 def parse_seeds(text: str) -> list[int]:
     """ "0-9,12" as the list of its numbers, each once, at most 10,000. Raises UsageError."""
@@ -99,20 +96,24 @@ def parse_seeds(text: str) -> list[int]:
 def plan(
     paths: list[Path],
     given: dict[str, str | list[str]],
-    seeds: Iterable[int] | None,
+    seeds: Iterable[int] | str | None,
     out: Path,
     threads: int | None = None,
     copy_to: str = "",
 ) -> list[Job]:
     """Every notebook with every combination of values and every seed (None: the notebook's own).
 
-    `given` are texts by name. A list is several values; so is a text with commas, where the
-    parameter is a number or a choice. `threads` is given to those notebooks that have that
-    parameter and no other value for it. Raises UsageError for whatever can be known to fail: values
-    that are undeclared or impossible, two runs in one folder, more than 10,000 runs, a place or an
-    address that cannot be written.
+    `seeds` may be a text, as for `parse_seeds`. `given` are texts by name. A list is several
+    values; so is a text with commas, where the parameter is a number or a choice. `threads` is
+    given to those notebooks that have that parameter and no other value for it. Raises UsageError
+    for whatever can be known to fail: values that are undeclared or impossible, two runs in one
+    folder, more than 10,000 runs, a place or an address that cannot be written.
     """
     _check_place(out)
+    if isinstance(seeds, str):
+        seeds = parse_seeds(seeds)
+    if seeds is not None and "seed" in given:
+        raise UsageError("give --seed for one run or --seeds for several, not both")
     url = copies.check_address(copy_to) if copy_to else ""
     jobs: dict[Path, Job] = {}
     for path in paths:
@@ -122,8 +123,8 @@ def plan(
             if other != job:
                 both = f"{other.path} and {job.path} would share {job.folder}"
                 raise UsageError(f"{both}; rename one or change --out")
-        if len(jobs) > MOST_RUNS:
-            raise UsageError(f"this asks for more than {MOST_RUNS:,} runs; split the batch")
+    if len(jobs) > MOST_RUNS:
+        raise UsageError(TOO_MANY)
     return list(jobs.values())
 
 
@@ -141,8 +142,8 @@ def _combinations(path: Path, given: dict, seeds: Iterable[int] | None, threads:
         if "seed" not in declared:
             raise UsageError(f"{path.name} has no parameter 'seed', so --seeds cannot be given")
         choices["seed"] = list(seeds)
-    if math.prod(len(texts) for texts in choices.values()) > MOST_RUNS:
-        raise UsageError(f"this asks for more than {MOST_RUNS:,} runs; split the batch")
+    if math.prod(map(len, choices.values())) > MOST_RUNS:
+        raise UsageError(TOO_MANY)
     for texts in itertools.product(*choices.values()):
         values = check_values(path, dict(zip(choices, texts)), declared)
         variant = ",".join(f"{name}={values[name]}" for name in varied)
@@ -158,12 +159,13 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"cannot write to {out} (see {there}); choose another --out")
 
 
-def describe(jobs: list[Job], workers: int) -> str:
-    """The plan, a line for each job, and how many of them are to be run."""
+def describe(jobs: list[Job], workers: int, force: bool = False) -> str:
+    """The plan, a line for each job, and how many of them are to be run; `force` runs all."""
     lines = []
     for job in jobs:
         values = " ".join(f"{name}={value}" for name, value in job.values.items())
-        lines.append(f"{'done  ' if job.is_done() else 'to run'}  {job.name}  {values}")
+        state = "to run" if force or not job.is_done() else "done  "
+        lines.append(f"{state}  {job.name}  {values}")
     left = sum(line.startswith("to run") for line in lines)
     return "\n".join([*lines, f"{left} of {len(jobs)} to run, {workers} at a time"])
 
@@ -197,13 +199,11 @@ def _read_yaml(text: str) -> dict:
     """YAML with each value the text that stands there, so that 010 is not 8, and no aliases."""
     import yaml
 
-    depth = 0
-    for token in yaml.scan(text):
-        kind = type(token).__name__
-        depth += ("Start" in kind) - ("End" in kind)
-        if kind == "AliasToken" or depth > 10:
-            raise ValueError("aliases (*name) and deep nesting are not read")
-    return yaml.load(text, Loader=yaml.BaseLoader)
+    found = yaml.load(text, Loader=yaml.BaseLoader)
+    # A few aliases of aliases stand for billions of values.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise ValueError("aliases (*name) are not read")
+    return found
 
 
 def _texts(value) -> str | list[str]:

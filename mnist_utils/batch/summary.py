@@ -8,8 +8,8 @@ import re
 import statistics
 import sys
 import time
-from pathlib import Path
 
+from .. import assignment
 from ..records import RunRecord, write_text
 from .plan import Job
 
@@ -18,14 +18,9 @@ FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+@-])")  # however a spreadsheet
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print `text`; what the output's encoding lacks is replaced.
-
-    Runs go on when the reader leaves early, the disk behind a log is full or the terminal closes.
-    """
-    encoding = sys.stdout.encoding or "utf-8"
+    """Print `text`; runs go on when the reader leaves early, or the disk behind a log is full."""
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + end)
-        sys.stdout.flush()
+        print(text, end=end, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -56,7 +51,7 @@ class Progress:
 
         self.plan = f"{total} run{'s' * (total > 1)}, {at_a_time} at a time"
         self.turns = math.ceil(total / at_a_time)
-        self.done = self.failed = 0
+        self.failed = 0
         self.began = time.monotonic()
         say(self.plan)
         self.bar = tqdm(total=total, ncols=96, nrows=20, disable=None)
@@ -68,11 +63,11 @@ class Progress:
     def ended(self, name: str, record: RunRecord) -> None:
         """Show how a run ended; after the first, about how long all will take."""
         lines = [f"{name}: {describe(record)}"]
-        if self.done == 0 and self.turns > 1:
+        if self.turns > 1:
             seconds = self.turns * (time.monotonic() - self.began)
             about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
             lines.append(f"{self.plan}, about {about}")
-        self.done += 1
+            self.turns = 0
         self.failed += record.status != "completed"
         with self.bar.external_write_mode(file=sys.stdout):
             say("\n".join(lines))
@@ -80,20 +75,19 @@ class Progress:
 
 
 def describe(record: RunRecord) -> str:
-    """A finished run in a line: status and accuracies, and what went wrong."""
-    parts = [record.status]
-    if record.status == "completed" and record.epochs:
-        last, best = record.last.validation_accuracy, record.best.validation_accuracy
-        parts += [f"last epoch {last:.2%}", f"best {best:.2%}"]
-    return ", ".join(parts + record.error.splitlines()[:1])
+    """How a run ended, in a line: the verdict on it, or its status, and what went wrong."""
+    said = record.status
+    if record.status == "completed":
+        said = assignment.summary(record)
+    return ", ".join([said, *record.error.splitlines()[:1]])
 
 
 def conclude(rows: list[tuple[Job, RunRecord]]) -> str:
     """What a batch says at its end: the table, where the summary is, what is missing and why."""
     bad = [f"  {job.name}: {describe(r)}" for job, r in rows if r.status != "completed"]
-    files = " and ".join(sorted({str(job.out / "summary.csv") for job, _ in rows}))
     done = f"{len(rows) - len(bad)} of {len(rows)} runs completed"
-    lines = [format_summary(rows), f"{done}, {files} says how each stands"]
+    file = rows[0][0].out / "summary.csv"
+    lines = [format_summary(rows), f"{done}, {file} says how each stands"]
     if bad:
         lines += ["not completed:", *bad, "the same command resumes these"]
     return "\n".join(lines)
@@ -118,8 +112,8 @@ def format_summary(rows: list[tuple[Job, RunRecord]]) -> str:
     return "\n".join(lines)
 
 
-def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
-    """Write `out`/summary.csv, a line for each job, whole or not at all. Raises OSError."""
+def write_summary(rows: list[tuple[Job, RunRecord]]) -> None:
+    """Write `out`/summary.csv, a line for each job, whole or not at all."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS.split())
@@ -131,5 +125,9 @@ def write_summary(out: Path, rows: list[tuple[Job, RunRecord]]) -> None:
         cells += [len(record.epochs), record.started, record.finished, record.error]
         # An apostrophe keeps a text from being a formula.
         table.writerow([FORMULA.sub(r"\1\2'", c) if isinstance(c, str) else c for c in cells])
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "summary.csv", text.getvalue())
+    file = rows[0][0].out / "summary.csv"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text.getvalue())
+    except OSError as error:
+        say(f"{file} could not be written ({error.strerror})")
