@@ -93,13 +93,9 @@ def page(runs: list[list[Digit]], counted: str) -> str:
 
 
 def describe(runs: list[list[Digit]]) -> str:
-    """The alternative text of `picture`."""
-    texts = []
-    for d in rank(runs)[:MOST]:
-        text = f"image {d.image}, a {d.label} read as {d.guess} by {d.count} of {len(runs)}"
-        texts.append(f"{text}, label held by {d.label_held} raters" if d.label_held else text)
-    listed = "; ".join(texts)
-    return f"The {len(texts)} test digits misread most over {len(runs)} runs: {listed}."
+    """The alternative text of `picture`; the page's table holds what stands in it."""
+    shown = min(MOST, len(rank(runs)))
+    return f"The {shown} test digits misread most over {len(runs)} runs, each with label and guess."
 
 
 def picture(images, runs: list[list[Digit]], columns: int = 6) -> Figure:

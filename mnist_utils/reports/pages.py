@@ -65,9 +65,8 @@ def _write_figures(root: Path, results: list[Result]) -> None:
     for result in results:
         figures.save(figures.seed_curves(result, results), root / result.name / "seeds")
     if results:
-        points = frontier.points(results)
-        figures.save(frontier.against_parameters(points), root / "parameters")
-        figures.save(frontier.against_epochs(points), root / "epochs")
+        for axis in ("parameters", "epochs"):
+            figures.save(frontier.against(axis, frontier.points(results)), root / axis)
     log, bench = root / "search/log.jsonl", root / "bench/bench.json"
     if log.exists():
         rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -136,7 +135,6 @@ def index(results: list[Result], root: Path, repository: str = UNKNOWN) -> str:
         points=frontier.points(results),
         describe=frontier.describe,
         published=frontier.PUBLISHED,
-        alt=alt,
         others=[(OTHERS[p], p, m) for p, m in markdown.items() if (root / m).exists()],
         **_links(repository),
     )
@@ -181,7 +179,6 @@ def page(result: Result, others: Iterable[Result] = (), repository: str = UNKNOW
         "notebook.md.j2",
         result=result,
         first=first,
-        alt=alt(result),
         pairs=[(other, paired(result, other)) for other in others if other.name == first.against],
         seeds=ranges(result.records),
         given="".join(f" -p {name} {value}" for name, value in given.items()),
@@ -204,10 +201,3 @@ def ranges(seeds: Iterable[int]) -> str:
         else:
             runs.append([seed])
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-def alt(result: Result) -> str:
-    """The alternative text of the result's curves."""
-    from .. import plots
-
-    return plots.describe_seeds(list(result.records.values()))

@@ -160,7 +160,7 @@ def wilson(count: int, n: int) -> str:
     from scipy.stats import binomtest
 
     low, high = binomtest(count, n).proportion_ci(method="wilson")
-    return f"Wilson 95%: {low:.0%} to {high:.0%}"
+    return f"{low:.0%} to {high:.0%}"
 
 
 def _read(folder: Path) -> RunRecord:
