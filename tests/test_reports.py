@@ -186,6 +186,25 @@ def test_the_command_says_what_it_left_out(folder, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "place, text",
+    [
+        ("01_first/seed-0/01_first.ipynb", '{"cells": ['),
+        ("01_first/seed-0/01_first.ipynb", "[]"),
+        ("search/log.jsonl", '{"trial": "a", "accuracies": [0.99], "parameters": 5}\n{"tri'),
+        ("bench/bench.json", '{"loop": {"ours": 5}}'),
+        ("bench/bench.json", '{"target": {}}'),
+    ],
+)
+def test_a_damaged_file_beside_the_records_is_named(folder, capsys, place, text):
+    (folder / "reports" / place).parent.mkdir(exist_ok=True)
+    (folder / "reports" / place).write_text(text)
+    assert report(folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and place in line
+    assert (folder / "reports" / place).read_text() == text
+
+
 def test_a_copy_of_a_run_does_not_count(folder):
     before = reports.collect(folder / "reports")
     for name in ("seed-0.previous", "seed-0 (copy)", "seed-x"):

@@ -4,6 +4,7 @@ save(figure, Path("reports/parameters"))      # parameters.svg and parameters.pn
 """
 
 import io
+import json
 import re
 import statistics
 from pathlib import Path
@@ -115,8 +116,9 @@ def seed_curves(result: Result, all_results: list[Result]) -> Figure:
     return figure
 
 
-def search_scatter(rows: list[dict]) -> Figure:
+def search_scatter(log: str) -> Figure:
     """Parameters against holdout accuracy at the last epoch, a dot a trial and seed of the log."""
+    rows = [json.loads(line) for line in log.splitlines()]
     figure, axes = new_figure("parameters, logarithmic", "holdout accuracy", counts=True)
     shown = [row for row in rows if row["accuracies"][-1] >= 0.985]
     for label, colour in (("19 epochs", VALIDATION), ("fewer epochs", TRAIN)):
@@ -134,8 +136,9 @@ def search_scatter(rows: list[dict]) -> Figure:
     return figure
 
 
-def speed_bars(loop: dict) -> Figure:
+def speed_bars(bench: str) -> Figure:
     """Seconds of an epoch: median and range of the usual loop, of ours and of the floor."""
+    loop = json.loads(bench)["loop"]
     figure, axes = new_figure("seconds an epoch of 60,000 images", "", height=2.2)
     names = [name for name in BARS if name in loop]
     for place, name in enumerate(names):

@@ -2,8 +2,7 @@
 
     python -m mnist_utils repository ada/mnist        # in a clone, after a fork or a rename
 
-The badges, the notebooks' bootstrap cells and what was executed or rendered from them name the
-repository too. Git is not asked and nothing is pushed: look at `git diff`, then commit.
+Git is not asked and nothing is pushed: look at `git diff`, then commit.
 """
 
 import re
@@ -53,9 +52,8 @@ def rename(new: str, root: Path = Path()) -> list[Path]:
     if not re.fullmatch(FORM, new, re.ASCII) or new.endswith(("/.", "/..", ".git")):
         raise UsageError(f"the repository must be given as owner/name, got {new!r}")
     old, changed = current(root), []
-    link = re.compile(
-        rf"((?:github\.com|google\.com/github)/){re.escape(old)}(?!\.?[\w-])".encode()
-    )
+    hosts = r"((?:github\.com|google\.com/github)/)"
+    link = re.compile(rf"{hosts}{re.escape(old)}(?!\.?[\w-])".encode())
     naming = {path for pattern in NAMING for path in root.glob(pattern) if path.is_file()}
     for path in [*sorted(naming), root / PROJECT]:
         before = path.read_bytes()
