@@ -1,9 +1,7 @@
 """Notebooks and pages as HTML that needs no network: one look, light and dark, wide and narrow.
 
-    render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
-    render_page(Path("reports/README.md"), Path("reports"))             # index.html beside it
-
-Nothing is executed here. A verdict is read off the run.json beside the notebook.
+render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
+render_page(Path("reports/README.md"), Path("reports"))             # index.html beside it
 """
 
 import base64
@@ -64,11 +62,9 @@ def render(notebook: Path, root: Path | None = None) -> Path:
     return path
 
 
-def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ...] = ()) -> Path:
-    """Write a README.md of the reports in `root` as index.html beside it and return that path.
-
-    `scripts` are names of templates that the page runs.
-    """
+def render_page(markdown: Path, root: Path, scripts: tuple[str, ...] = ()) -> Path:
+    """Write a README.md of the reports in `root` as index.html beside it, with these templates as
+    its scripts, and return that path."""
     from nbconvert.filters import markdown2html
 
     path = markdown.with_name("index.html")
@@ -79,7 +75,7 @@ def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ..
     return path
 
 
-def whole_page(path: Path, root: Path | None, title: str, body: str, scripts=()) -> str:
+def whole_page(path: Path, root: Path, title: str, body: str, scripts: tuple[str, ...]) -> str:
     """The page that will lie at `path`: header, HTML `body`, and the scripts of these names."""
     code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
     facts = dict(title=title, header=header(path, root), body=body, scripts=code)
@@ -195,12 +191,12 @@ def _finish(page, root: Path | None, folders: list[Path]) -> None:
 
 def _picture(src: str, folders: list[Path]) -> str:
     """Where a picture is for a page in the first folder; "" where none of the folders has it."""
-    if src.startswith("data:") or "://" in src:
-        return src if src.startswith("data:") else ""
+    if src.startswith("data:"):
+        return src
     for folder in folders:
         file = folder / unquote(src)
         kind = mimetypes.guess_type(file.name)[0] or ""
-        if kind.startswith("image/") and file.is_file():
+        if "://" not in src and kind.startswith("image/") and file.is_file():
             data = base64.b64encode(file.read_bytes()).decode()
             return src if folder == folders[0] else f"data:{kind};base64,{data}"
     return ""

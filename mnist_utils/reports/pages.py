@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from .. import plots
 from ..assignment import ASSIGNMENT, judge, overall
 from ..errors import RecordError
 from ..records import write_text
 from ..templating import fill
+from . import figures, frontier, hardest
 from . import results as stats
 from .html import others, refresh, render, render_page
-from .repository import BADGE, NOBODY, UNKNOWN, colab, current, site
+from .repository import UNKNOWN, current, site
 from .results import Result, collect, paired, run_folders, with_weights
 
 BEGIN = "<!-- results: `python -m mnist_utils report` writes what follows -->"
@@ -65,8 +67,6 @@ def rebuild(
 
 
 def _write_figures(root: Path, results: list[Result]) -> None:
-    from . import figures, frontier
-
     for result in results:
         figures.save(figures.seed_curves(result, results), root / result.name / "seeds")
     if results:
@@ -85,9 +85,6 @@ def _write_figures(root: Path, results: list[Result]) -> None:
 
 
 def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> None:
-    from .. import plots
-    from . import hardest
-
     folders = [f for f in run_folders(root, results) if (f / "misread.csv").exists()]
     runs, folder = hardest.read(folders), root / "hardest"
     test_set = hardest.cached_test_set(data_dir) if runs else None
@@ -111,22 +108,18 @@ def with_table(text: str, results: list[Result], root: Path, repository: str) ->
 
     Raises RecordError where it has none.
     """
-    from . import frontier
-
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise RecordError(f"the README must hold the lines {BEGIN!r} and {END!r} once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     alt = frontier.describe("parameters", frontier.points(results))
     # The numbered steps from one goal to the next are on the index page.
     goals = [result for result in results if not result.name[0].isdigit()] or results
-    block = fill("readme.md.j2", goals=goals, alt=alt, folder=root.name, **_links(repository))
+    block = fill("readme.md.j2", goals=goals, alt=alt, folder=root.name, repository=repository)
     return f"{before}{BEGIN}\n\n{block.strip()}\n\n{END}{after}"
 
 
 def index(results: list[Result], root: Path, repository: str = UNKNOWN) -> str:
     """The page that opens `root`: the answer, one table, where the results stand, all curves."""
-    from . import frontier
-
     return fill(
         "index.md.j2",
         results=results,
@@ -135,15 +128,9 @@ def index(results: list[Result], root: Path, repository: str = UNKNOWN) -> str:
         describe=frontier.describe,
         published=frontier.PUBLISHED,
         others=others(root),
-        **_links(repository),
+        repository=repository,
+        site=site(repository),
     )
-
-
-def _links(repository: str) -> dict:
-    """What templates need to lead to the repository's pages and notebooks."""
-    nobody = repository.startswith(f"{NOBODY}/")
-    facts = {"repository": repository, "nobody": nobody, "site": site(repository), "badge": BADGE}
-    return facts | {"colab": lambda name: colab(repository, name)}
 
 
 def answer(results: list[Result]) -> dict[str, Result]:
@@ -173,15 +160,14 @@ def page(result: Result, others: Iterable[Result] = (), repository: str = UNKNOW
     return fill(
         "notebook.md.j2",
         result=result,
-        pairs=[
-            (other, paired(result, other)) for other in others if other.name == result.first.against
-        ],
+        pairs=[(o, paired(result, o)) for o in others if o.name == result.first.against],
         seeds=ranges(result.records),
         machines="; ".join(sorted(machines)),
         verdicts={seed: overall(judge(record)) for seed, record in result.records.items()},
         mean=statistics.mean,
         stats=stats,
-        **_links(repository),
+        repository=repository,
+        site=site(repository),
     )
 
 

@@ -50,7 +50,7 @@ class Result:
 
     @property
     def best(self) -> list[float]:
-        """The accuracy at the best epoch, in percent, seed by seed: shown, never the result."""
+        """The same at the best epoch: shown, never the result."""
         return [100 * record.best.validation_accuracy for record in self.records.values()]
 
     @property
@@ -74,13 +74,14 @@ class Result:
 
     def missed(self) -> str:
         """Which limits of the notebook's own target, as its words give them, the runs miss."""
-        target, missed = self.words.get("Target", ""), []
-        for limit, unit in re.findall(r"\bat most ([\d,]+) (parameters|epochs)", target):
-            if getattr(self, unit) > int(limit.replace(",", "")):
-                missed.append(f"at most {limit} {unit}")
-        for least in re.findall(r"\bmean of at least (\d+\.\d+)%", target):
-            if self.mean < float(least):
-                missed.append(f"a mean of at least {least}%")
+        target = self.words.get("Target", "")
+        missed = [
+            f"at most {limit} {unit}"
+            for limit, unit in re.findall(r"\bat most ([\d,]+) (parameters|epochs)", target)
+            if getattr(self, unit) > int(limit.replace(",", ""))
+        ]
+        means = re.findall(r"\bmean of at least (\d+\.\d+)%", target)
+        missed += [f"a mean of at least {least}%" for least in means if self.mean < float(least)]
         return " and ".join(missed)
 
 
