@@ -251,7 +251,7 @@ def test_nobody_reads_the_output_any_more(tmp_path, fault_table):
     process.stdout.close()
     assert process.wait(timeout=60) == 0
     assert (batch.out / "summary.csv").read_text().count(",completed,") == 3
-    fault_table("the output's reader leaves (`| head -1`)", "nothing", batch.goes_on())
+    fault_table("the output's reader leaves (`head -1`)", "nothing", batch.goes_on())
 
 
 def test_a_record_is_damaged_afterwards(tmp_path, fault_table):

@@ -2,22 +2,19 @@
 
     export(Path("reports/every_seed/seed-0"), Path("model.onnx"), "onnx")
 
-Both are made by torch.export, which every torch from 2.6 on has; TorchScript is deprecated and not
-offered. The file takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and
-standard deviation 1, any N, and gives logits, float32 (N, 10). A model trained with `deskew` takes
-images that `augment.straighten` has straightened before. The file replaces what stood there only if
-it answers as the model does.
+The file takes images as the network does, float32 (N, 1, 28, 28) with MNIST's mean at 0 and standard
+deviation 1, any N, and gives logits, float32 (N, 10). A model trained with `deskew` takes images
+that `augment.straighten` has straightened before.
 """
 
 import importlib.util
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..data import load_digits, normalize
 from ..errors import ExportError, RecordError
@@ -38,10 +35,8 @@ def export(folder: Path, to: Path | None = None, form: str = "onnx") -> tuple[Pa
     """
     missing = [name for name in EXTRA if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        names = ", ".join(missing)
-        raise ExportError(
-            f"ONNX needs {names}: pip install -e .[export] (--format torch does without)"
-        )
+        needed = f"ONNX needs {', '.join(missing)}"
+        raise ExportError(f"{needed}: pip install -e .[export] (--format torch does without)")
     _, model = load_run(folder)
     images = normalize(load_digits("to compare with").validation_images).unsqueeze(1)
     to = to or folder / f"model{SUFFIXES[form]}"
@@ -62,9 +57,7 @@ def load_run(folder: Path) -> tuple[RunRecord, nn.Module]:
         model = build_model(record.model.get("name"))
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise RecordError(
-            f"{path}: no weights; run the notebook again, or take a run that kept them"
-        ) from None
+        raise RecordError(f"{path}: no weights; take a run that kept them") from None
     except (SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RecordError(f"{path}: not the weights of this run ({reason})") from error
@@ -85,16 +78,11 @@ def _write_program(model: nn.Module, path: Path):
 def _write_onnx(model: nn.Module, path: Path):
     import onnxruntime
 
-    names = dict(input_names=["images"], output_names=["logits"])
     with warnings.catch_warnings():
         # The exporter warns about itself.
         warnings.simplefilter("ignore")
-        program, how = trace(model), dict(dynamo=True, external_data=False, verbose=False)
-        torch.onnx.export(program, f=path, **names, **how)
+        names = dict(input_names=["images"], output_names=["logits"])
+        how = dict(dynamo=True, external_data=False, verbose=False)
+        torch.onnx.export(trace(model), f=path, **names, **how)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def answer(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"images": np.ascontiguousarray(images.numpy())})
-        return torch.from_numpy(logits)
-
-    return answer
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])

@@ -4,6 +4,7 @@ save(figure, Path("reports/parameters"))      # parameters.svg and parameters.pn
 """
 
 import io
+import json
 import re
 import statistics
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from .. import plots
@@ -24,6 +25,7 @@ from .results import Result
 COLOURS = {"#000000": "ink", "#ffffff": "paper", "#b0b0b0": "line", "#cccccc": "line"}
 COLOURS |= {TRAIN: "soft", VALIDATION: "link", TARGET: "fail"}
 TICKS = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+BARS = ("floor", "ours, augmented", "ours", "usual, augmented", "usual")  # from below
 AROUND = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
 
@@ -40,7 +42,7 @@ def new_figure(xlabel: str, ylabel: str, height: float = 3.8, counts: bool = Fal
     if counts:
         axes.set(xscale="log")
         axes.xaxis.set(major_locator=FixedLocator(TICKS), minor_locator=NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
     return figure, axes
 
 
@@ -60,9 +62,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def label_points(figure: Figure, axes, points: list[tuple]) -> None:
-    """Write each point's name beside it: `points` holds x, y, half its error bar, name and colour.
+    """Write each point's name beside it: `points` holds x, y, name and colour.
 
-    A name goes to the nearest place where it covers no other name, no point and no error bar; a line
+    A name goes to the nearest place where it covers no other name and nothing that is drawn; a line
     leads from one that had to go further.
     """
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -70,19 +72,17 @@ def label_points(figure: Figure, axes, points: list[tuple]) -> None:
     # Now that everything has its place, it must keep it.
     figure.set_layout_engine("none")
     unit = figure.dpi / 72
-    places = [axes.transData.transform(point[:2]) for point in points]
-    taken = [Bbox([place, place]).padded(4 * unit) for place in places]
-    for x, y, error, _, _ in points:
-        taken.append(Bbox(axes.transData.transform([(x, y - error), (x, y + error)])).padded(unit))
+    drawn = [*axes.lines, *axes.collections]
+    taken = [artist.get_window_extent(renderer).padded(unit) for artist in drawn]
 
     def cost(found: tuple[int, Bbox]) -> int:
         box = found[1]
         inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
         return box.count_overlaps(taken) + (0 if inside else 100)
 
-    for (x, y, _, name, colour), place in zip(points, places):
+    for x, y, name, colour in points:
         text = axes.text(x, y, name, fontsize=8, color=colour, ha="center", va="center", zorder=4)
-        half = text.get_window_extent(renderer).size / 2
+        place, half = axes.transData.transform((x, y)), text.get_window_extent(renderer).size / 2
         boxes = []
         for gap in (6, 14, 24, 36, 50, 66, 84):
             for side in AROUND:
@@ -112,12 +112,13 @@ def seed_curves(result: Result, all_results: list[Result]) -> Figure:
     low = min(99.0, lowest) / 100 - 0.0005
     axes.set(ylabel="", ylim=(low, 0.998), yticks=[y for y in (0.99, 0.994, 0.998) if y > low])
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
+    axes.yaxis.set_major_formatter("{x:.1%}")
     return figure
 
 
-def search_scatter(rows: list[dict]) -> Figure:
+def search_scatter(log: str) -> Figure:
     """Parameters against holdout accuracy at the last epoch, a dot a trial and seed of the log."""
+    rows = [json.loads(line) for line in log.splitlines()]
     figure, axes = new_figure("parameters, logarithmic", "holdout accuracy", counts=True)
     shown = [row for row in rows if row["accuracies"][-1] >= 0.985]
     for label, colour in (("19 epochs", VALIDATION), ("fewer epochs", TRAIN)):
@@ -126,7 +127,7 @@ def search_scatter(rows: list[dict]) -> Figure:
         places = [row["parameters"] for row in part]
         axes.scatter(places, accuracies, s=14, alpha=0.7, color=colour, label=label)
     axes.axhline(99.4, color=TARGET, linewidth=1, label="99.4%")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}%"))
+    axes.yaxis.set_major_formatter("{x:.1f}%")
     axes.legend(fontsize=8, loc="lower right")
     figure.alt_text = (
         f"{len(shown)} trainings of the search, parameters against holdout accuracy at the last "
@@ -135,12 +136,11 @@ def search_scatter(rows: list[dict]) -> Figure:
     return figure
 
 
-def speed_bars(loop: dict) -> Figure:
+def speed_bars(bench: str) -> Figure:
     """Seconds of an epoch: median and range of the usual loop, of ours and of the floor."""
+    loop = json.loads(bench)["loop"]
     figure, axes = new_figure("seconds an epoch of 60,000 images", "", height=2.2)
-    names = [
-        n for n in ("floor", "ours, augmented", "ours", "usual, augmented", "usual") if n in loop
-    ]
+    names = [name for name in BARS if name in loop]
     for place, name in enumerate(names):
         seconds = loop[name]["seconds"]
         middle = statistics.median(seconds)

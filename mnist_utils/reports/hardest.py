@@ -1,16 +1,13 @@
 """The test digits that are misread most, over all runs that kept which they misread.
 
-    runs = read([Path("reports/every_seed/seed-0")])     # what each run misread
-    page(runs, "every_seed, seeds 0"), picture(images, runs)
+    page(read([Path("reports/every_seed/seed-0")]), "every_seed, seeds 0")
 
-A run keeps them in `misread.csv`: image (its place among the 10,000 test images), label, guess,
-confidence.
+A run keeps in `misread.csv` what `records.save_misread` says.
 """
 
 import base64
 import csv
 import statistics
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +34,8 @@ class Digit:
     image: int
     label: int
     guess: int
-    count: int
     confidence: float
+    count: int = 1
 
     @property
     def label_held(self) -> str:
@@ -49,29 +46,29 @@ def read(folders: list[Path]) -> list[list[Digit]]:
     """What these runs misread; those that did not keep it are left out. Raises RecordError."""
     runs = []
     for path in (f / "misread.csv" for f in folders if (f / "misread.csv").exists()):
+        mistakes = []
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                runs.append([_digit(row) for row in csv.DictReader(file)])
+                for row in csv.DictReader(file):
+                    image, label, guess = (int(row[name]) for name in ("image", "label", "guess"))
+                    mistakes.append(Digit(image, label, guess, float(row["confidence"])))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"{path}: not a list of misread images ({error})") from error
+        runs.append(mistakes)
     return runs
-
-
-def _digit(row: dict) -> Digit:
-    image, label, guess = (int(row[name]) for name in ("image", "label", "guess"))
-    return Digit(image, label, guess, 1, float(row["confidence"]))
 
 
 def rank(runs: list[list[Digit]]) -> list[Digit]:
     """Every image that any run misread, the most often misread first, then the more confidently."""
     found: dict[int, list[Digit]] = {}
-    for mistake in (mistake for run in runs for mistake in run):
-        found.setdefault(mistake.image, []).append(mistake)
+    for run in runs:
+        for mistake in run:
+            found.setdefault(mistake.image, []).append(mistake)
     digits = []
     for image, same in found.items():
-        guess = Counter(mistake.guess for mistake in same).most_common(1)[0][0]
+        guess = statistics.mode(mistake.guess for mistake in same)
         confidence = statistics.mean(mistake.confidence for mistake in same)
-        digits.append(Digit(image, same[0].label, guess, len(same), confidence))
+        digits.append(Digit(image, same[0].label, guess, confidence, len(same)))
     return sorted(digits, key=lambda digit: (-digit.count, -digit.confidence, digit.image))
 
 
@@ -84,8 +81,8 @@ def page(runs: list[list[Digit]], counted: str) -> str:
         n=len(runs),
         digits=digits,
         every=sum(digit.count == len(runs) for digit in digits),
-        mean=statistics.mean(map(len, runs)),
-        doubted=statistics.mean(sum(digit.image in HELD for digit in run) for run in runs),
+        doubted=sum(digit.count for digit in digits if digit.label_held),
+        misread=sum(digit.count for digit in digits),
         alt=describe(runs),
         shown=MOST,
         held=len(HELD),
@@ -93,13 +90,9 @@ def page(runs: list[list[Digit]], counted: str) -> str:
 
 
 def describe(runs: list[list[Digit]]) -> str:
-    """The alternative text of `picture`."""
-    texts = []
-    for d in rank(runs)[:MOST]:
-        text = f"image {d.image}, a {d.label} read as {d.guess} by {d.count} of {len(runs)}"
-        texts.append(f"{text}, label held by {d.label_held} raters" if d.label_held else text)
-    listed = "; ".join(texts)
-    return f"The {len(texts)} test digits misread most over {len(runs)} runs: {listed}."
+    """The alternative text of `picture`; the page's table holds what stands in it."""
+    shown = min(MOST, len(rank(runs)))
+    return f"The {shown} test digits misread most over {len(runs)} runs, each with label and guess."
 
 
 def picture(images, runs: list[list[Digit]], columns: int = 6) -> Figure:
@@ -107,13 +100,14 @@ def picture(images, runs: list[list[Digit]], columns: int = 6) -> Figure:
     digits = rank(runs)[:MOST]
     rows = max(1, -(-len(digits) // columns))
     figure = Figure(figsize=(columns * 0.95, rows * 1.45), dpi=DPI, layout="constrained")
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-    for axes, digit in zip(figure.axes, digits):
-        axes.imshow(images[digit.image], cmap="gray_r", vmin=0, vmax=255)
-        label, color = (f"{digit.label}?", TARGET) if digit.label_held else (digit.label, "black")
-        title = f"{label} read {digit.guess}\n{digit.count} of {len(runs)}"
-        axes.set_title(title, fontsize=9, color=color)
+        if place < len(digits):
+            digit = digits[place]
+            doubt, color = ("?", TARGET) if digit.label_held else ("", "black")
+            title = f"{digit.label}{doubt} read {digit.guess}\n{digit.count} of {len(runs)}"
+            axes.imshow(images[digit.image], cmap="gray_r", vmin=0, vmax=255)
+            axes.set_title(title, fontsize=9, color=color)
     figure.alt_text = describe(runs)
     return figure
 

@@ -1,9 +1,7 @@
 """Notebooks and pages as HTML that needs no network: one look, light and dark, wide and narrow.
 
-    render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
-    render_page(Path("reports/README.md"), Path("reports"))             # index.html beside it
-
-Nothing is executed here. A verdict is read off the run.json beside the notebook.
+render(Path("reports/01_seed_model/seed-0/01_seed_model.ipynb"))    # the .html beside it
+render_page(Path("reports/README.md"), Path("reports"))             # index.html beside it
 """
 
 import base64
@@ -17,7 +15,7 @@ from urllib.parse import unquote
 
 from ..assignment import ASSIGNMENT, judge, overall
 from ..errors import RecordError, UsageError
-from ..parameters import read_parameters
+from ..parameters import read_notebook, read_parameters
 from ..records import RunRecord, write_text
 from ..templating import STYLE, TEMPLATES, fill, policy
 from .results import order
@@ -39,10 +37,13 @@ def render(notebook: Path, root: Path | None = None) -> Path:
     says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
     folder of reports whose other pages the header leads to. Pictures are taken from beside the
     notebook, or from beside its source, which papermill noted. Equal input gives equal bytes.
+    Raises UsageError for a file that is no notebook.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
+    noted = read_notebook(notebook)["metadata"].get("papermill", {})
+    source = Path(str(noted.get("input_path", notebook)))
     remove = {"enabled": True, "remove_cell_tags": {"no-report"}}
     exporter = HTMLExporter(
         config=Config({"TagRemovePreprocessor": remove}),
@@ -51,25 +52,19 @@ def render(notebook: Path, root: Path | None = None) -> Path:
         embed_images=True,
     )
     path = notebook.with_suffix(".html")
-    page = _soup(exporter.from_filename(str(notebook))[0])
+    facts = {"policy": policy(), "header": header(path, root)}
+    page = _soup(exporter.from_filename(str(notebook), facts)[0])
     headings = [(heading["id"], heading.get_text()) for heading in page("h2")]
     front = _soup(fill("front.html.j2", headings=headings, **_facts(notebook)))
     page.h1.insert_after(front) if page.h1 else page.main.insert(0, front)
-    noted = json.loads(notebook.read_text("utf-8"))["metadata"].get("papermill", {})
-    source = Path(str(noted.get("input_path", notebook)))
     _finish(page, root, [notebook.parent, source.parent])
-    page.body.insert(0, _soup(header(path, root)))
-    csp = {"http-equiv": "Content-Security-Policy", "content": policy()}
-    page.head.meta.insert_after(page.new_tag("meta", attrs=csp))
     write_text(path, str(page))
     return path
 
 
-def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ...] = ()) -> Path:
-    """Write a README.md of the reports in `root` as index.html beside it and return that path.
-
-    `scripts` are names of templates that the page runs.
-    """
+def render_page(markdown: Path, root: Path, scripts: tuple[str, ...] = ()) -> Path:
+    """Write a README.md of the reports in `root` as index.html beside it, with these templates as
+    its scripts, and return that path."""
     from nbconvert.filters import markdown2html
 
     path = markdown.with_name("index.html")
@@ -80,7 +75,7 @@ def render_page(markdown: Path, root: Path | None = None, scripts: tuple[str, ..
     return path
 
 
-def whole_page(path: Path, root: Path | None, title: str, body: str, scripts=()) -> str:
+def whole_page(path: Path, root: Path, title: str, body: str, scripts: tuple[str, ...]) -> str:
     """The page that will lie at `path`: header, HTML `body`, and the scripts of these names."""
     code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
     facts = dict(title=title, header=header(path, root), body=body, scripts=code)
@@ -113,36 +108,36 @@ def _places(root: Path, path: Path) -> dict[str, str]:
     runs = {run.parent.parent for run in root.glob("*/seed-*/run.json")}
     names = sorted((f.name for f in runs if (f / "README.md").exists()), key=order)
     places = {"index.html": "Home"} | {f"{name}/index.html": name for name in names}
-    for place, name in OTHERS.items():
-        source = root / place.replace("index.html", "README.md")
-        if source.exists() or root / place == path:
-            places[place] = name
-    return places
+    return places | others(root, path)
+
+
+def others(root: Path, path: Path | None = None) -> dict[str, str]:
+    """Those of `OTHERS` that the reports in `root` have, or that will lie at `path`."""
+    sources = {place: root / place.replace("index.html", "README.md") for place in OTHERS}
+    return {p: OTHERS[p] for p, source in sources.items() if source.exists() or root / p == path}
 
 
 def refresh(executed: Path, source: Path) -> bool:
     """Give an executed notebook the words that `source` has now, where their code is the same.
 
     A result over many seeds is known only after the runs it tells of; code and outputs stay as they
-    were executed. Returns whether anything changed; then the notebook wants to be rendered again.
+    were executed. Returns whether anything changed.
     """
     if not (executed.exists() and source.exists()):
         return False
-    done, now = (json.loads(path.read_text("utf-8")) for path in (executed, source))
+    done, now = read_notebook(executed), read_notebook(source)
     old = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
-    cells = list(zip(old, now["cells"]))
-    code = [
-        ["".join(c["source"]) for c in part if c["cell_type"] == "code"]
-        for part in (old, now["cells"])
-    ]
-    if len(old) != len(now["cells"]) or code[0] != code[1]:
+    pairs = [(c, new) for c, new in zip(old, now["cells"]) if c["source"] != new["source"]]
+    words = all(c["cell_type"] == new["cell_type"] == "markdown" for c, new in pairs)
+    if not pairs or not words or len(old) != len(now["cells"]):
         return False
-    changed = [(before, after) for before, after in cells if before["source"] != after["source"]]
-    for before, after in changed:
-        before["source"] = after["source"]
-    if changed:
-        write_text(executed, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
-    return bool(changed)
+    for cell, new in pairs:
+        cell["source"] = new["source"]
+    for cell in done["cells"]:
+        # As notebooks are kept, a line of text on each line of the file.
+        cell["source"] = cell["source"].splitlines(keepends=True)
+    write_text(executed, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+    return True
 
 
 def _facts(notebook: Path) -> dict:
@@ -165,15 +160,15 @@ def _facts(notebook: Path) -> dict:
 
 def command(record: RunRecord, notebook: Path) -> str:
     """What repeats the run: each parameter that is not its default, and what `auto` stood for."""
-    try:
-        defaults = {name: p.default for name, p in read_parameters(notebook).items()}
-    except UsageError:
-        defaults = {}
+    words = ["python", "-m", "mnist_utils", "run", notebook.stem, "--seed", str(record.seed)]
     resolved = {"dataset": record.dataset.get("name"), "threads": record.device.get("threads")}
     used = record.parameters | {name: v for name, v in resolved.items() if v is not None}
-    words = ["python", "-m", "mnist_utils", "run", notebook.stem, "--seed", str(record.seed)]
+    try:
+        declared = read_parameters(notebook)
+    except UsageError:
+        declared = {}
     for name, value in used.items():
-        if name in defaults and value != defaults[name]:
+        if name in declared and value != declared[name].default:
             words += ["-p", name, str(value)]
     return shlex.join(words)
 
@@ -196,12 +191,12 @@ def _finish(page, root: Path | None, folders: list[Path]) -> None:
 
 def _picture(src: str, folders: list[Path]) -> str:
     """Where a picture is for a page in the first folder; "" where none of the folders has it."""
-    if src.startswith("data:") or "://" in src:
-        return src if src.startswith("data:") else ""
+    if src.startswith("data:"):
+        return src
     for folder in folders:
         file = folder / unquote(src)
         kind = mimetypes.guess_type(file.name)[0] or ""
-        if kind.startswith("image/") and file.is_file():
+        if "://" not in src and kind.startswith("image/") and file.is_file():
             data = base64.b64encode(file.read_bytes()).decode()
             return src if folder == folders[0] else f"data:{kind};base64,{data}"
     return ""

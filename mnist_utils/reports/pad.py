@@ -1,10 +1,7 @@
 """A page on which the reader draws a digit and trained models answer, in the browser alone.
 
-    page(results, Path("reports"))     # HTML with the models' weights in it
-
-A model is taken apart into its operations by torch.export, so any network of convolutions, batch
-norms, activations, poolings, sums and means will do; `templates/network.js` carries them out. The
-tests compare it with torch.
+torch.export takes a model apart into its operations; `templates/network.js` carries them out. So
+any network of convolutions, batch norms, activations, poolings, sums and means will do.
 """
 
 import base64
@@ -27,13 +24,13 @@ SCRIPTS = ("network.js", "image.js", "pad.js")
 
 
 def page(results: list[Result], root: Path) -> str:
-    """The page for the first seeds of `results`, the best of them chosen first; it lies in `root`.
+    """The page for the first seeds of `results`; it lies in `root`, and opens with the first result.
 
     A network that the page cannot run is left out, and standard error says so. With the test images
     that `hardest/to_try.json` holds, where it is there.
     """
     models = []
-    for result in sorted(results, key=lambda result: -result.mean):
+    for result in results:
         try:
             models.append(_model(result, root))
         except (RecordError, ValueError) as error:

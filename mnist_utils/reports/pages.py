@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from .. import plots
 from ..assignment import ASSIGNMENT, judge, overall
 from ..errors import RecordError
 from ..records import write_text
 from ..templating import fill
-from .html import OTHERS, refresh, render, render_page
-from .repository import BADGE, NOBODY, UNKNOWN, colab, current, site
-from .results import Result, collect, interval, paired, run_folders, spread, wilson, with_weights
+from . import figures, frontier, hardest
+from . import results as stats
+from .html import others, refresh, render, render_page
+from .repository import UNKNOWN, current, site
+from .results import Result, collect, paired, run_folders, with_weights
 
 BEGIN = "<!-- results: `python -m mnist_utils report` writes what follows -->"
 END = "<!-- end of results -->"
@@ -47,7 +50,11 @@ def rebuild(
     for result in results:
         write_text(root / result.name / "README.md", page(result, results, repository))
     _write_hardest(root, results, data_dir)
-    _write_pad(root, results)
+    kept = with_weights(root, results)
+    if kept:
+        from . import pad
+
+        write_text(root / "pad.html", pad.page(kept, root))
     write_text(root / "README.md", index(results, root, repository))
     write_text(readme, readme_text)
     for markdown in [root / "README.md", *sorted(root.glob("*/README.md"))]:
@@ -60,27 +67,24 @@ def rebuild(
 
 
 def _write_figures(root: Path, results: list[Result]) -> None:
-    from . import figures, frontier
-
     for result in results:
         figures.save(figures.seed_curves(result, results), root / result.name / "seeds")
     if results:
-        points = frontier.points(results)
-        figures.save(frontier.against_parameters(points), root / "parameters")
-        figures.save(frontier.against_epochs(points), root / "epochs")
-    log, bench = root / "search/log.jsonl", root / "bench/bench.json"
-    if log.exists():
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        figures.save(figures.search_scatter(rows), root / "search/trials")
-    if bench.exists():
-        measured = json.loads(bench.read_text(encoding="utf-8"))["loop"]
-        figures.save(figures.speed_bars(measured), root / "bench/speed")
+        for axis in ("parameters", "epochs"):
+            figures.save(frontier.against(axis, frontier.points(results)), root / axis)
+    measured = {
+        "search/log.jsonl": (figures.search_scatter, "search/trials"),
+        "bench/bench.json": (figures.speed_bars, "bench/speed"),
+    }
+    for source, (draw, place) in measured.items():
+        try:
+            if (root / source).exists():
+                figures.save(draw((root / source).read_text(encoding="utf-8")), root / place)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RecordError(f"{root / source}: damaged ({error})") from error
 
 
 def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> None:
-    from .. import plots
-    from . import hardest
-
     folders = [f for f in run_folders(root, results) if (f / "misread.csv").exists()]
     runs, folder = hardest.read(folders), root / "hardest"
     test_set = hardest.cached_test_set(data_dir) if runs else None
@@ -89,14 +93,6 @@ def _write_hardest(root: Path, results: list[Result], data_dir: str | Path) -> N
         plots.save(hardest.picture(test_set[0], runs), folder / "digits.png")
         write_text(folder / "README.md", hardest.page(runs, counted(folders)))
         write_text(folder / "to_try.json", json.dumps(hardest.to_try(*test_set, runs), indent=1))
-
-
-def _write_pad(root: Path, results: list[Result]) -> None:
-    kept = with_weights(root, results)
-    if kept:
-        from . import pad
-
-        write_text(root / "pad.html", pad.page(kept, root))
 
 
 def counted(folders: Iterable[Path]) -> str:
@@ -112,23 +108,18 @@ def with_table(text: str, results: list[Result], root: Path, repository: str) ->
 
     Raises RecordError where it has none.
     """
-    from . import frontier
-
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise RecordError(f"the README must hold the lines {BEGIN!r} and {END!r} once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     alt = frontier.describe("parameters", frontier.points(results))
     # The numbered steps from one goal to the next are on the index page.
-    goals = [result for result in results if not result.name[:1].isdigit()] or results
-    block = fill("readme.md.j2", goals=goals, alt=alt, folder=root.name, **_links(repository))
+    goals = [result for result in results if not result.name[0].isdigit()] or results
+    block = fill("readme.md.j2", goals=goals, alt=alt, folder=root.name, repository=repository)
     return f"{before}{BEGIN}\n\n{block.strip()}\n\n{END}{after}"
 
 
 def index(results: list[Result], root: Path, repository: str = UNKNOWN) -> str:
     """The page that opens `root`: the answer, one table, where the results stand, all curves."""
-    from . import frontier
-
-    markdown = {place: place.replace("index.html", "README.md") for place in OTHERS}
     return fill(
         "index.md.j2",
         results=results,
@@ -136,17 +127,10 @@ def index(results: list[Result], root: Path, repository: str = UNKNOWN) -> str:
         points=frontier.points(results),
         describe=frontier.describe,
         published=frontier.PUBLISHED,
-        alt=alt,
-        others=[(OTHERS[p], p, m) for p, m in markdown.items() if (root / m).exists()],
-        **_links(repository),
+        others=others(root),
+        repository=repository,
+        site=site(repository),
     )
-
-
-def _links(repository: str) -> dict:
-    """What templates need to lead to the repository's pages and notebooks."""
-    nobody = repository.startswith(f"{NOBODY}/")
-    facts = {"repository": repository, "nobody": nobody, "site": site(repository), "badge": BADGE}
-    return facts | {"colab": lambda name: colab(repository, name)}
 
 
 def answer(results: list[Result]) -> dict[str, Result]:
@@ -169,45 +153,27 @@ def answer(results: list[Result]) -> dict[str, Result]:
 
 def page(result: Result, others: Iterable[Result] = (), repository: str = UNKNOWN) -> str:
     """A notebook's page over all its seeds, as Markdown."""
-    records, first = list(result.records.values()), result.first
-    given = {"dataset": "mnist"}
-    if "threads" in first.device:
-        given["threads"] = first.device["threads"]
     machines = {
         f"{r.device.get('name')}, threads {r.device.get('threads')}, torch {r.versions.get('torch')}"
-        for r in records
+        for r in result.records.values()
     }
     return fill(
         "notebook.md.j2",
         result=result,
-        first=first,
-        alt=alt(result),
-        pairs=[(other, paired(result, other)) for other in others if other.name == first.against],
+        pairs=[(o, paired(result, o)) for o in others if o.name == result.first.against],
         seeds=ranges(result.records),
-        given="".join(f" -p {name} {value}" for name, value in given.items()),
         machines="; ".join(sorted(machines)),
         verdicts={seed: overall(judge(record)) for seed, record in result.records.items()},
         mean=statistics.mean,
-        spread=spread,
-        interval=interval,
-        wilson=wilson,
-        **_links(repository),
+        stats=stats,
+        repository=repository,
+        site=site(repository),
     )
 
 
 def ranges(seeds: Iterable[int]) -> str:
-    """0, 1, 2, 5 as "0-2,5"."""
-    runs: list[list[int]] = []
-    for seed in sorted(seeds):
-        if runs and seed == runs[-1][-1] + 1:
-            runs[-1].append(seed)
-        else:
-            runs.append([seed])
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-def alt(result: Result) -> str:
-    """The alternative text of the result's curves."""
-    from .. import plots
-
-    return plots.describe_seeds(list(result.records.values()))
+    """0, 1, 2 as "0-2"; where there are gaps, each seed."""
+    seeds = sorted(seeds)
+    if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))

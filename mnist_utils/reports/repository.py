@@ -2,8 +2,7 @@
 
     python -m mnist_utils repository ada/mnist        # in a clone, after a fork or a rename
 
-The badges, the notebooks' bootstrap cells and what was executed or rendered from them name the
-repository too. Git is not asked and nothing is pushed: look at `git diff`, then commit.
+Git is not asked and nothing is pushed: look at `git diff`, then commit.
 """
 
 import re
@@ -16,7 +15,6 @@ from ..records import atomic_write
 PROJECT = "pyproject.toml"
 NAMING = ("*.md", "notebooks/*.ipynb", "reports/**/*.md", "reports/**/*.ipynb", "reports/**/*.html")
 FORM = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[\w.-]{1,100}"  # what GitHub allows
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 NOBODY = "your-name"  # the owner until somebody's account stands there
 UNKNOWN = f"{NOBODY}/mnist-utils"
 
@@ -27,21 +25,16 @@ def current(root: Path = Path(), default: str = "") -> str:
         project = tomllib.loads((root / PROJECT).read_text(encoding="utf-8"))["project"]
         return project["urls"]["Repository"].removeprefix("https://github.com/")
     except (OSError, ValueError, KeyError):
-        if default:
-            return default
-        raise UsageError(f"no {PROJECT} with a Repository here; run this in a clone") from None
+        if not default:
+            message = f"no {PROJECT} with a Repository here; run this in a clone"
+            raise UsageError(message) from None
+        return default
 
 
 def site(repository: str) -> str:
     """The address at which GitHub Pages serves the folder reports/ of `owner/name`."""
     owner, name = repository.split("/")
     return f"https://{owner}.github.io/{name}/"
-
-
-def colab(repository: str, notebook: str) -> str:
-    """The address that opens a notebook of `owner/name` in Colab."""
-    place = f"{repository}/blob/main/notebooks/{notebook}.ipynb"
-    return f"https://colab.research.google.com/github/{place}"
 
 
 def rename(new: str, root: Path = Path()) -> list[Path]:
@@ -53,9 +46,8 @@ def rename(new: str, root: Path = Path()) -> list[Path]:
     if not re.fullmatch(FORM, new, re.ASCII) or new.endswith(("/.", "/..", ".git")):
         raise UsageError(f"the repository must be given as owner/name, got {new!r}")
     old, changed = current(root), []
-    link = re.compile(
-        rf"((?:github\.com|google\.com/github)/){re.escape(old)}(?!\.?[\w-])".encode()
-    )
+    hosts = r"((?:github\.com|google\.com/github)/)"
+    link = re.compile(rf"{hosts}{re.escape(old)}(?!\.?[\w-])".encode())
     naming = {path for pattern in NAMING for path in root.glob(pattern) if path.is_file()}
     for path in [*sorted(naming), root / PROJECT]:
         before = path.read_bytes()
