@@ -13,6 +13,7 @@ if sys.path and sys.path[0] in ("", os.getcwd()) and not sys.flags.safe_path:
     del sys.path[0]
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import contextlib
 import re
 import signal
 from pathlib import Path
@@ -143,8 +144,10 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     """
     from .batch import devices, execute, executor, plan
     from .batch.summary import describe
+    from .errors import RecordError
     from .parameters import SUBMISSION, find_notebook
     from .reports.html import render
+    from .reports.results import overview
 
     flags = {name: settings.pop(name) for name in ("seed", "dataset", "data_dir", "mirror")}
     given = dict(given) | {name: value for name, value in flags.items() if value is not None}
@@ -165,6 +168,10 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     if alone and not settings["force"] and not settings["scheduler"]:
         job, limits = planned[0], {name: settings[name] for name in ("timeout", "memory")}
         click.echo(f"{job.path.stem}: running, output in {job.folder}")
+        # What to expect; damaged reports are no reason not to run.
+        with contextlib.suppress(RecordError):
+            if recorded := overview(Path("reports")).get(job.path.stem):
+                click.echo(f"recorded runs of it: {recorded}")
         records = [execute.run_notebook(job.path, job.values, out, **limits, render=render)]
         click.echo(f"{job.path.stem}: {describe(records[0])}")
         stopped = records[0].status == "interrupted"
@@ -190,8 +197,9 @@ def list_notebooks(notebook, reports):
     from .reports.results import overview
 
     if notebook is None:
-        for line in overview(reports, parameters.all_notebooks()):
-            click.echo(line)
+        recorded = overview(reports)
+        for path in parameters.all_notebooks():
+            click.echo(f"{path.stem:<20} {recorded.get(path.stem, 'no recorded runs')}")
         return
     for one in parameters.read_parameters(parameters.find_notebook(notebook)).values():
         choices = ""

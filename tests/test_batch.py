@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from conftest import ROOT, make_record
 
+from mnist_utils.__main__ import main
 from mnist_utils.batch.devices import choose_workers, gpus, share_of_cores
 from mnist_utils.batch.execute import run_notebook
 from mnist_utils.batch.executor import run_batch
@@ -245,6 +246,7 @@ def test_help_names_the_commands():  # that it loads no torch, and so answers at
 
 def test_list_shows_every_notebook_with_its_parameters():
     everything = command("list").stdout
+    assert "2 of them at 99.40% or more, 284 s of training" in everything  # notebook 01
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert path.stem in everything
         out = command("list", path.stem).stdout
@@ -553,3 +555,20 @@ def test_bad_seeds_and_jobs_are_refused(notebook, tmp_path, words):
         and "Traceback" not in refused.stderr
         and not (tmp_path / "out").exists()
     )
+
+
+def test_a_single_run_says_first_what_its_recorded_runs_reach(monkeypatch, tmp_path, capsys):
+    done = make_record(status="completed")
+    monkeypatch.setattr("mnist_utils.batch.execute.run_notebook", lambda *_, **__: done)
+    monkeypatch.chdir(ROOT)
+    assert main(["run", "01_seed_model", "--out", str(tmp_path)]) == 0
+    running, recorded, _ = capsys.readouterr().out.splitlines()
+    assert "running" in running and "2 of them at 99.40% or more" in recorded
+    # A report folder that cannot be read is no reason not to run.
+    odd = tmp_path / "reports/01_seed_model/seed-0/run.json"
+    odd.parent.mkdir(parents=True)
+    odd.write_text("{")
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "01_seed_model", "--out", str(tmp_path / "out")]) == 0
+    assert "recorded runs" not in capsys.readouterr().out

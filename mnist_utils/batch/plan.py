@@ -178,6 +178,8 @@ def read_batch(file: Path) -> tuple[list[str], dict[str, str | list[str]], str |
     [parameters]
     learning_rate = [0.1, 0.2]
     """
+    if not file.exists():
+        raise UsageError(f"{file}: there is no such batch file")
     try:
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
