@@ -133,6 +133,14 @@ def test_a_readme_without_its_marks_is_said_and_nothing_is_written(folder, capsy
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_folder_that_is_not_there_is_named_and_the_readme_stays(tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(MARKS)
+    assert main(["report", "--reports", str(tmp_path / "none"), "--readme", str(readme)]) == 2
+    assert f"error: {tmp_path / 'none'}: there is no such folder" in capsys.readouterr().err
+    assert readme.read_text() == MARKS and list(tmp_path.iterdir()) == [readme]
+
+
 def report(folder) -> int:
     """What the command says of the reports in `folder`."""
     return main(
@@ -169,10 +177,10 @@ def test_one_odd_record_is_said_and_left_out(folder, capsys, oddity):
         if changed == "{"
         else json.dumps(facts if changed is None or changed == 9954 else changed)
     )
-    left_out = []
-    first, second = reports.collect(folder / "reports", left_out)
+    first, second = reports.collect(folder / "reports")
+    (said,) = capsys.readouterr().err.splitlines()
     assert list(first.records) == [1, 2, 3] and list(second.records) == [0, 1, 2, 3]
-    assert len(left_out) == 1 and "01_first/seed-0/run.json" in left_out[0]
+    assert said.startswith("left out: ") and "01_first/seed-0/run.json" in said
 
 
 def test_the_command_says_what_it_left_out(folder, capsys):

@@ -148,6 +148,6 @@ def speed_bars(bench: str) -> Figure:
         axes.plot([min(seconds), max(seconds)], [place, place], color="#000000", linewidth=1)
         axes.text(max(seconds) + 0.2, place, f"{middle:.2f}", va="center", fontsize=8.5)
     axes.set_yticks(range(len(names)), names)
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     figure.alt_text = f"Seconds an epoch of {', '.join(names)}: median, fastest and slowest turn."
     return figure

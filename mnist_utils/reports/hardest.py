@@ -74,15 +74,11 @@ def rank(runs: list[list[Digit]]) -> list[Digit]:
 
 def page(runs: list[list[Digit]], counted: str) -> str:
     """The page as Markdown; `counted` names the runs."""
-    digits = rank(runs)
     return fill(
         "hardest.md.j2",
         counted=counted,
         n=len(runs),
-        digits=digits,
-        every=sum(digit.count == len(runs) for digit in digits),
-        doubted=sum(digit.count for digit in digits if digit.label_held),
-        misread=sum(digit.count for digit in digits),
+        digits=rank(runs),
         alt=describe(runs),
         shown=MOST,
         held=len(HELD),

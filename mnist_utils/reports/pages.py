@@ -7,13 +7,12 @@ Nothing is executed or trained here. The pages' words stand in `templates/*.md.j
 
 import json
 import statistics
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from .. import plots
 from ..assignment import ASSIGNMENT, judge, overall
-from ..errors import RecordError
+from ..errors import RecordError, UsageError
 from ..records import write_text
 from ..templating import fill
 from . import figures, frontier, hardest
@@ -33,16 +32,14 @@ def rebuild(
 
     The executed notebooks that are kept get the words that their sources have now (`refresh`).
     Which digits are hardest is shown with MNIST's test images in `data_dir`; without them that page
-    stays as it is. Records that cannot be read are left out, and standard error says so.
-
-    Raises RecordError for records that do not belong together, before anything is written.
+    stays as it is. Raises RecordError for records that do not belong together, before any page is
+    written, and UsageError without such a folder.
     """
+    if not root.is_dir():
+        raise UsageError(f"{root}: there is no such folder of reports")
     for executed in root.glob("*/seed-*/*.ipynb"):
         refresh(executed, sources / executed.name)
-    left_out: list[str] = []
-    results = collect(root, left_out)
-    for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
+    results = collect(root)
     repository = current(readme.parent, UNKNOWN)
     readme_text = with_table(readme.read_text(encoding="utf-8"), results, root, repository)
     # First what the headers lead to, since each header names the pages that are there.

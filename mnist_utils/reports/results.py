@@ -6,6 +6,7 @@ for result in collect(Path("reports")):
 
 import re
 import statistics
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +86,11 @@ class Result:
         return " and ".join(missed)
 
 
-def collect(root: Path, left_out: list[str] | None = None) -> list[Result]:
+def collect(root: Path) -> list[Result]:
     """The results under `root`, a folder a notebook and in it one a seed; numbered notebooks last.
 
-    A record that cannot be read, or that is not its folder's, is left out; `left_out` is told why.
-    Raises RecordError where the seeds of a notebook were not run alike.
+    A record that cannot be read, or that is not its folder's, is left out, and standard error says
+    so. Raises RecordError where the seeds of a notebook were not run alike.
     """
     found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(root.glob("*/seed-*/run.json")):
@@ -99,8 +100,7 @@ def collect(root: Path, left_out: list[str] | None = None) -> list[Result]:
         try:
             record = _read(path.parent)
         except RecordError as error:
-            if left_out is not None:
-                left_out.append(str(error))
+            print(f"left out: {error}", file=sys.stderr)
             continue
         data = record.dataset.get("name"), record.dataset.get("split")
         if record.status == "completed" and data == ("mnist", "assignment"):
