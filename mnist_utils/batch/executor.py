@@ -105,7 +105,7 @@ class Engine:
             say(f"\nwaiting for {running} runs, no more are started; Ctrl-C again stops them")
             return math.inf
         with suppress(OSError):  # the scheduler is gone
-            self.client.run(_note_stop, self.name, wait=False)
+            self.client.run(_note_stop, self.name, wait=False, on_error="ignore")
         return time.monotonic() + GRACE
 
     def _outcome(self, future):
@@ -123,7 +123,8 @@ class Engine:
         return Lost("its process was killed")
 
 
-def _note_stop(name: str) -> None:
+async def _note_stop(name: str) -> None:
+    """In a worker; Dask waits for whatever is no coroutine, and a busy worker may answer late."""
     STOPPED.add(name)
 
 
