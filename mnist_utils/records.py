@@ -6,8 +6,6 @@
 A record says what happened; whether that is good enough is `assignment.judge`'s to say.
 """
 
-import csv
-import io
 import json
 import math
 import os
@@ -100,7 +98,12 @@ class RunRecord:
     @classmethod
     def start(cls, notebook: str, parameters: dict, **facts) -> "RunRecord":
         """A record of a run that begins now, with the versions and the git state of this moment."""
-        moment = {"versions": _versions(), "git": _git_state(), "started": _now()}
+        versions = {"python": platform.python_version()}
+        versions["system"] = f"{platform.system()} {platform.machine()}"
+        for package in PACKAGES:
+            with suppress(PackageNotFoundError):
+                versions[package] = version(package)
+        moment = {"versions": versions, "git": _git_state(), "started": _now()}
         moment["attempt"] = os.environ.get(ATTEMPT, "")
         return cls(notebook, parameters, **(moment | facts))
 
@@ -127,12 +130,13 @@ class RunRecord:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = [f.name for f in fields(EpochRow)] + ["train_accuracy", "validation_accuracy"]
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(names)
-        table.writerows([getattr(row, name) for name in names] for row in self.epochs)
-        write_text(folder / "metrics.csv", text.getvalue())
-        write_text(folder / "run.json", _json(asdict(self)))
+        rows = [names] + [[str(getattr(row, name)) for name in names] for row in self.epochs]
+        write_text(folder / "metrics.csv", "\n".join(map(",".join, rows)) + "\n")
+        # JSON for people: indented, but each list of plain numbers on one line.
+        text = json.dumps(asdict(self), indent=1, allow_nan=False)
+        lists = re.compile(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]")
+        text = lists.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+        write_text(folder / "run.json", text + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> "RunRecord":
@@ -210,24 +214,8 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="")
 
 
-def _json(facts: dict) -> str:
-    """JSON for people: indented, but each list of plain numbers on one line."""
-    text = json.dumps(facts, indent=1, allow_nan=False)
-    numbers = re.compile(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]")
-    return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict:
-    found = {"python": platform.python_version()}
-    found["system"] = f"{platform.system()} {platform.machine()}"
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _git_state() -> dict:

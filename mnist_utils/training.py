@@ -222,18 +222,10 @@ class _Tally:
 
 
 def _bar(loader, epoch: int, progress: bool) -> tqdm:
-    return tqdm(
-        loader,
-        desc=f"Epoch {epoch}",
-        file=sys.stdout,
-        # Both are set, since tqdm prints nothing on a terminal that says it has no rows.
-        ncols=96,
-        nrows=24,
-        mininterval=BAR_SECONDS,
-        disable=not progress,
-        bar_format="{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} "
-        "[{elapsed}, {rate_fmt}{postfix}]",
-    )
+    counts = "{percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+    look = {"bar_format": f"Epoch {epoch}: {counts}", "mininterval": BAR_SECONDS}
+    # Without a size, tqdm prints nothing on a terminal that says it has no rows.
+    return tqdm(loader, file=sys.stdout, disable=not progress, ncols=96, nrows=24, **look)
 
 
 def _finite(loss: float, epoch: int, optimizer: torch.optim.Optimizer) -> float:
