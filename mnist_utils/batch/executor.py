@@ -148,7 +148,11 @@ def engine(workers: int | None = None, scheduler: str | None = None) -> Iterator
     Dask's own configuration. Raises UsageError where no scheduler answers.
     """
     import dask
+    import distributed
 
+    # An outcome says in a line what these would say; the cluster is silent only until it closes.
+    for module in (distributed, distributed.client):
+        logging.getLogger(module.__name__).setLevel(logging.CRITICAL)
     with dask.config.set(LOCAL):
         with _cluster(scheduler) if scheduler else _processes(workers or 1) as client:
             pool = Engine(client, None if scheduler else workers or 1)
@@ -174,8 +178,6 @@ def _processes(count: int):
 def _cluster(address: str):
     from distributed import Client
 
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # an outcome says it, in a line
     try:
         return Client(address, timeout=10)
     except Exception as error:  # connection, address, certificate: each has errors of its own
