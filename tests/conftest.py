@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import re
+import signal
 import struct
 from pathlib import Path
 
@@ -24,6 +25,11 @@ Runs of the project's notebooks resume after their last finished epoch; the smal
 anew. Written by
 `python -m pytest tests/test_faults.py tests/test_cluster.py --fault-table reports/faults/README.md`.
 """
+
+
+if hasattr(signal, "SIGHUP"):
+    # Under nohup the tests, too, would start programs that ignore a closed terminal.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser):
