@@ -142,12 +142,9 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
       mnist-utils run 01_seed_model --seed 7 -p epochs 3
       mnist-utils run every_seed --seeds 0-29 --jobs auto
     """
-    from .batch import devices, execute, executor, plan
-    from .batch.summary import describe
-    from .errors import RecordError
+    from .batch import devices, executor, plan
     from .parameters import SUBMISSION, find_notebook
     from .reports.html import render
-    from .reports.results import overview
 
     flags = {name: settings.pop(name) for name in ("seed", "dataset", "data_dir", "mirror")}
     given = dict(given) | {name: value for name, value in flags.items() if value is not None}
@@ -166,20 +163,34 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
         return 0
     alone = len(planned) == 1 and seeds is None and not batch_file and not copy_to
     if alone and not settings["force"] and not settings["scheduler"]:
-        job, limits = planned[0], {name: settings[name] for name in ("timeout", "memory")}
-        click.echo(f"{job.path.stem}: running, output in {job.folder}")
-        # What to expect; damaged reports are no reason not to run.
-        with contextlib.suppress(RecordError):
-            if recorded := overview(Path("reports")).get(job.path.stem):
-                click.echo(f"recorded runs of it: {recorded}")
-        records = [execute.run_notebook(job.path, job.values, out, **limits, render=render)]
-        click.echo(f"{job.path.stem}: {describe(records[0])}")
+        records = [run_one(planned[0], settings["timeout"], settings["memory"])]
         stopped = records[0].status == "interrupted"
     else:
         records, stopped = executor.run_batch(planned, workers, render=render, **settings)
     if stopped:
         return 130
     return int(any(record.status != "completed" for record in records))
+
+
+def run_one(job, timeout: float | None, memory: float | None):
+    """Run one notebook, show what it prints and what came of it, and return its record."""
+    from .batch.execute import run_notebook
+    from .batch.summary import describe
+    from .errors import RecordError
+    from .reports.html import render
+    from .reports.results import overview
+
+    name = job.path.stem
+    click.echo(f"{name}: running, output in {job.folder}")
+    # What to expect; damaged reports are no reason not to run.
+    with contextlib.suppress(RecordError):
+        if recorded := overview(Path("reports"), name).get(name):
+            click.echo(f"recorded runs of it: {recorded}")
+    record = run_notebook(
+        job.path, job.values, job.out, timeout=timeout, memory=memory, render=render
+    )
+    click.echo(f"{name}: {describe(record)}")
+    return record
 
 
 @cli.command("list", cls=Command)

@@ -86,14 +86,16 @@ class Result:
         return " and ".join(missed)
 
 
-def collect(root: Path) -> list[Result]:
+def collect(root: Path, only: str = "*") -> list[Result]:
     """The results under `root`, a folder a notebook and in it one a seed; numbered notebooks last.
+
+    `only` is a pattern of the notebooks' names.
 
     A record that cannot be read, or that is not its folder's, is left out, and standard error says
     so. Raises RecordError where the seeds of a notebook were not run alike.
     """
     found: dict[str, dict[int, RunRecord]] = {}
-    for path in sorted(root.glob("*/seed-*/run.json")):
+    for path in sorted(root.glob(f"{only}/seed-*/run.json")):
         # A copy such as seed-0.previous is no run that counts.
         if not re.fullmatch(r"seed-\d+", path.parent.name):
             continue
@@ -190,10 +192,13 @@ def _words(path: Path) -> dict[str, str]:
     return {"title": str(notebook["metadata"].get("title", "")), **dict(said)}
 
 
-def overview(root: Path) -> dict[str, str]:
-    """By notebook, what its recorded runs reach and how long they train, in a line."""
+def overview(root: Path, only: str = "*") -> dict[str, str]:
+    """By notebook, what its recorded runs reach and how long they train, in a line.
+
+    `only` is a pattern of the notebooks' names.
+    """
     lines = {}
-    for result in collect(root):
+    for result in collect(root, only):
         runs = result.records.values()
         seconds = statistics.mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
         reached = f"{result.mean:.2f}% on average over {len(runs)} seeds"
