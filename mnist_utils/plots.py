@@ -24,6 +24,7 @@ from .records import RunRecord, atomic_write
 # Told apart in grey and by colour-blind readers.
 TRAIN, VALIDATION, TARGET = "#8c8c8c", "#0b5fa5", "#c23b22"
 DPI = 110
+SIZE = (5.6, 3.4)  # in inches; its words can still be read when a phone halves it
 GOAL = float(ASSIGNMENT.target)
 LOWEST, HIGHEST = 0.985, 1.0005  # one accuracy axis for all notebooks, where their curves lie on it
 
@@ -77,7 +78,7 @@ def seed_curves(records: list[RunRecord], before: list[RunRecord] | None = None)
     To the right, where each seed ended. `before` are the records of a notebook to compare with, in
     grey. The records of a notebook have equally many epochs.
     """
-    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes, ends = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
     # The records, their colour, and the middle and width of their dots.
     groups = [(records, VALIDATION, 0.0, 1.0)]
@@ -127,7 +128,7 @@ def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
 
 
 @own_style
-def network(image, layers, columns: int = 10) -> Figure:
+def network(image, layers, columns: int = 7) -> Figure:
     """The layers that `trace_layers` found: above, the maps that leave each; below, what it sees.
 
     A block's height is the map's side, its width the number of maps, both to scale. The frame on
@@ -135,7 +136,7 @@ def network(image, layers, columns: int = 10) -> Figure:
     frame larger than the image ends at its border.
     """
     side, rows = len(image), -(-len(layers) // columns)
-    figure = Figure(figsize=(columns * 1.1, rows * 3.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.85, rows * 2.4), dpi=DPI, layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False)
     widest, told = max(layer.channels[1] for layer in layers), []
     for layer, above, below in zip(layers, grid[::2].flat, grid[1::2].flat):
@@ -205,7 +206,7 @@ def confusion(labels, guesses) -> Figure:
     matrix = np.zeros((10, 10), int)
     np.add.at(matrix, (np.asarray(labels), np.asarray(guesses)), 1)
     mistakes = np.where(np.eye(10, dtype=bool), 0, matrix)
-    figure = Figure(figsize=(6, 5.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5, 4.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="read as", ylabel="label", xticks=range(10), yticks=range(10))
     axes.imshow(mistakes, cmap="Blues")
     for row, column in zip(*np.nonzero(matrix)):
@@ -244,7 +245,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def _two_curves(record: RunRecord, label: str, train: list[float], validation: list[float]):
-    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     name = record.dataset.get("name")
     data = "" if name == "mnist" else f" (NOT MNIST: {name})"
@@ -270,7 +271,7 @@ def _accuracy_axis(axes, low: float, high: float, digits: int = 1) -> None:
 
 def _grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:
     rows = max(1, -(-len(titles) // columns))
-    figure = Figure(figsize=(columns * 0.95, rows * 1.35), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.68, rows * 1.1), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes in grid:
         axes.axis("off")

@@ -101,7 +101,7 @@ def seed_curves(result: Result, all_results: list[Result]) -> Figure:
     """The curves of all seeds, on an axis that all notebooks share, small enough to lie in a row."""
     figure = plots.seed_curves(list(result.records.values()))
     figure.set_size_inches(2.2, 1.7)
-    for axes, name in zip(figure.axes, ("", "seeds")):
+    for axes, name in zip(figure.axes, ("epoch", "seeds")):
         axes.set_title(axes.get_title(), fontsize=8.5)
         axes.set_xlabel(name)
         axes.tick_params(labelsize=7)
@@ -121,11 +121,11 @@ def search_scatter(log: str) -> Figure:
     rows = [json.loads(line) for line in log.splitlines()]
     figure, axes = new_figure("parameters, logarithmic", "holdout accuracy", counts=True)
     shown = [row for row in rows if row["accuracies"][-1] >= 0.985]
-    for label, colour in (("19 epochs", VALIDATION), ("fewer epochs", TRAIN)):
+    for label, colour, shape in (("19 epochs", VALIDATION, "o"), ("fewer epochs", TRAIN, "x")):
         part = [r for r in shown if ("epochs=" in r["trial"]) == (label == "fewer epochs")]
         accuracies = [100 * row["accuracies"][-1] for row in part]
         places = [row["parameters"] for row in part]
-        axes.scatter(places, accuracies, s=14, alpha=0.7, color=colour, label=label)
+        axes.scatter(places, accuracies, s=14, alpha=0.7, color=colour, marker=shape, label=label)
     axes.axhline(99.4, color=TARGET, linewidth=1, label="99.4%")
     axes.yaxis.set_major_formatter("{x:.1f}%")
     axes.legend(fontsize=8, loc="lower right")

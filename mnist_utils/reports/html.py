@@ -10,6 +10,7 @@ import mimetypes
 import os
 import re
 import shlex
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -187,6 +188,11 @@ def _finish(page, root: Path | None, folders: list[Path]) -> None:
         table.wrap(page.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
     for wide in page("pre"):
         wide["tabindex"] = "0"
+    # A line would be broken behind a hyphen, and an option's name with it.
+    for code in page.select(":not(pre) > code, .command, p + .highlight pre"):
+        for text in code.find_all(string=re.compile("-")):
+            whole = r'<span class="word">\g<0></span>'
+            text.replace_with(_soup(re.sub(r"\S*-\S*", whole, escape(text, quote=False))))
 
 
 def _picture(src: str, folders: list[Path]) -> str:
