@@ -122,7 +122,7 @@ def describe_seeds(records: list[RunRecord]) -> str:
 def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
     """The first images, uint8 or float (N, 28, 28) in 0..255, each under its label."""
     titles = [str(int(label)) for label in labels[: rows * columns]]
-    figure = _grid(images, titles, columns)
+    figure = grid(images, titles, columns)
     figure.alt_text = f"{len(titles)} digits with their labels: {' '.join(titles)}."
     return figure
 
@@ -169,7 +169,7 @@ def kernels(weight, columns: int = 8) -> Figure:
     size = " x ".join(map(str, weight.shape[1:]))
     largest = abs(weight).max(axis=(1, 2))
     titles = [f"{number}\n{most:.2f}" for number, most in enumerate(largest, 1)]
-    figure = _grid(weight, titles, columns, cmap="RdBu")
+    figure = grid(weight, titles, columns, cmap="RdBu")
     # Each kernel has a scale of its own, even around zero.
     for axes, most in zip(figure.axes, largest):
         axes.images[0].set_clim(-most, most)
@@ -192,7 +192,7 @@ def misclassified(images, labels, probabilities, columns: int = 8, most: int = 2
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     titles = [f"{labels[i]} read {guesses[i]}\n{confidence[i]:.0%}" for i in shown]
     listed = [f"a {labels[i]} read as {guesses[i]} ({confidence[i]:.0%} sure)" for i in shown]
-    figure = _grid(np.asarray(images)[shown], titles, columns)
+    figure = grid(np.asarray(images)[shown], titles, columns)
     figure.alt_text = (
         f"{len(wrong)} of {len(labels)} images are misclassified; shown are {len(shown)}: "
         f"{'; '.join(listed) or 'none'}."
@@ -269,7 +269,7 @@ def _accuracy_axis(axes, low: float, high: float, digits: int = 1) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}%}"))
 
 
-def _grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:
+def grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:
     rows = max(1, -(-len(titles) // columns))
     figure = Figure(figsize=(columns * 0.68, rows * 1.1), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flat

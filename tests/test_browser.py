@@ -24,9 +24,8 @@ from mnist_utils.augment import straighten
 from mnist_utils.data import load_data, load_digits, normalize
 from mnist_utils.models import build_model
 from mnist_utils.reports import pages
-from mnist_utils.reports.export import load_run
+from mnist_utils.reports.export import load_run, program
 from mnist_utils.reports.html import OTHERS
-from mnist_utils.reports.pad import program
 from mnist_utils.reports.results import collect, order, with_weights
 from mnist_utils.training import save_weights
 
@@ -277,8 +276,7 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(tab, tmp_path):
 @pytest.fixture(scope="module")
 def run():
     """The run whose model the pad opens with."""
-    result = with_weights(REPORTS, collect(REPORTS))[0]
-    return REPORTS / result.name / f"seed-{result.first.seed}"
+    return with_weights(REPORTS, collect(REPORTS))[0]
 
 
 @pytest.fixture(scope="module")

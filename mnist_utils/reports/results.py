@@ -5,11 +5,11 @@ for result in collect(Path("reports")):
 """
 
 import re
-import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, stdev
 
 from ..assignment import ASSIGNMENT, PASS, judge
 from ..errors import RecordError, UsageError
@@ -17,7 +17,7 @@ from ..parameters import read_notebook
 from ..records import RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
     """All completed runs of one notebook on MNIST's test images, by seed.
 
@@ -28,35 +28,25 @@ class Result:
     records: dict[int, RunRecord]
     words: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def first(self) -> RunRecord:
-        return self.records[min(self.records)]
+    def __post_init__(self):
+        runs = self.records.values()
+        self.first = self.records[min(self.records)]
+        self.title = self.words.get("title") or self.name
+        self.numbered = self.name[:1].isdigit()
+        self.parameters = self.first.model["parameters"]
+        self.epochs = len(self.first.epochs)
+        # In percent, seed by seed. The last epoch counts; the best is shown, never the result.
+        self.last = [100 * run.last.validation_accuracy for run in runs]
+        self.best = [100 * run.best.validation_accuracy for run in runs]
+        self.mean = mean(self.last)
+        # Of the seeds that reach the target; of equal shares the one of more seeds is surer.
+        self.share = (self.reaching(self.last) / len(runs), len(runs))
 
     @property
-    def title(self) -> str:
-        return self.words.get("title") or self.name
-
-    @property
-    def parameters(self) -> int:
-        return self.first.model["parameters"]
-
-    @property
-    def epochs(self) -> int:
-        return len(self.first.epochs)
-
-    @property
-    def last(self) -> list[float]:
-        """The accuracy at the last epoch, in percent, seed by seed."""
-        return [100 * record.last.validation_accuracy for record in self.records.values()]
-
-    @property
-    def best(self) -> list[float]:
-        """The same at the best epoch: shown, never the result."""
-        return [100 * record.best.validation_accuracy for record in self.records.values()]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.last)
+    def passes(self) -> bool:
+        """Whether the mean reaches the target and a seed at least satisfies each other rule."""
+        others = all(passed for _, passed, _ in self.rules()[1:])
+        return others and self.reaching([self.mean]) == 1
 
     def reaching(self, accuracies: list[float]) -> int:
         """How many of the accuracies, in percent, are at or above the assignment's target."""
@@ -65,7 +55,7 @@ class Result:
     def rules(self) -> list[tuple[str, int, str]]:
         """Each rule of the assignment, how many seeds pass it, and the evidence over all of them."""
         rows = []
-        for said in zip(*(judge(record) for record in self.records.values())):
+        for said in zip(*map(judge, self.records.values())):
             passed = sum(verdict.outcome == PASS for verdict in said)
             evidence = said[0].evidence
             if any(verdict.evidence != evidence for verdict in said):
@@ -127,21 +117,22 @@ def run_folders(root: Path, results: Iterable[Result]) -> list[Path]:
     return [root / result.name / f"seed-{seed}" for result in results for seed in result.records]
 
 
-def with_weights(root: Path, results: Iterable[Result]) -> list[Result]:
-    """The results whose first seed's weights were kept, the highest mean first."""
-    kept = [r for r in results if (run_folders(root, [r])[0] / "model.safetensors").exists()]
-    return sorted(kept, key=lambda result: -result.mean)
+def with_weights(root: Path, results: Iterable[Result]) -> list[Path]:
+    """The folders of first seeds whose weights were kept, the highest mean first."""
+    best = sorted(results, key=lambda result: -result.mean)
+    first = [root / result.name / f"seed-{result.first.seed}" for result in best]
+    return [folder for folder in first if (folder / "model.safetensors").exists()]
 
 
 def paired(result: Result, other: Result) -> list[float]:
     """By how many points at the last epoch `result` is better than `other`, for each seed of both."""
-    mine, theirs = (dict(zip(r.records, r.last)) for r in (result, other))
-    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+    theirs = dict(zip(other.records, other.last))
+    return [mine - theirs[s] for s, mine in zip(result.records, result.last) if s in theirs]
 
 
 def spread(values: list[float]) -> float:
     """The standard deviation over seeds; 0 for a single one."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def interval(values: list[float], form: str = ".3f") -> str:
@@ -150,9 +141,8 @@ def interval(values: list[float], form: str = ".3f") -> str:
 
     if len(values) < 2:
         return "one seed"
-    mean = statistics.mean(values)
-    half = t.ppf(0.975, len(values) - 1) * spread(values) / len(values) ** 0.5
-    return f"{mean - half:{form}} to {mean + half:{form}}"
+    half = t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return f"{mean(values) - half:{form}} to {mean(values) + half:{form}}"
 
 
 def wilson(count: int, n: int) -> str:
@@ -161,6 +151,14 @@ def wilson(count: int, n: int) -> str:
 
     low, high = binomtest(count, n).proportion_ci(method="wilson")
     return f"{low:.0%} to {high:.0%}"
+
+
+def ranges(seeds: Iterable[int]) -> str:
+    """0, 1, 2 as "0-2"; where there are gaps, each seed."""
+    seeds = sorted(seeds)
+    if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
 
 
 def _read(folder: Path) -> RunRecord:
@@ -200,7 +198,7 @@ def overview(root: Path, only: str = "*") -> dict[str, str]:
     lines = {}
     for result in collect(root, only):
         runs = result.records.values()
-        seconds = statistics.mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
+        seconds = mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
         reached = f"{result.mean:.2f}% on average over {len(runs)} seeds"
         passed = f"{result.reaching(result.last)} of them at 99.40% or more"
         lines[result.name] = f"{reached}, {passed}, {seconds:.0f} s of training"
