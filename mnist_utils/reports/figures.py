@@ -16,7 +16,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .. import plots
 from ..assignment import ASSIGNMENT
@@ -28,7 +28,6 @@ from .results import Result, spread
 # What figures are drawn in, and the colours of templates/report/static/report.css in their place.
 COLOURS = {"#000000": "ink", "#ffffff": "paper", "#b0b0b0": "line", "#cccccc": "line"}
 COLOURS |= {TRAIN: "soft", VALIDATION: "link", TARGET: "fail"}
-TICKS = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 BARS = ("floor", "ours, augmented", "ours", "usual, augmented", "usual")  # from below
 # Where a name may stand: this many points from its own, to these sides of it.
 GAPS = (6, 14, 24, 36, 50, 66, 84)
@@ -167,7 +166,7 @@ def new_figure(xlabel: str, ylabel: str, height: float = 3.8, counts: bool = Fal
     axes.grid(alpha=0.3)
     if counts:
         axes.set(xscale="log")
-        axes.xaxis.set(major_locator=FixedLocator(TICKS), minor_locator=NullLocator())
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
         axes.xaxis.set_major_formatter("{x:,.0f}")
     return figure, axes
 

@@ -35,11 +35,10 @@ OTHERS = {
 def render(notebook: Path, root: Path | None = None) -> Path:
     """Write the executed `notebook` as HTML beside it and return that path.
 
-    Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it
-    says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
-    folder of reports whose other pages the header leads to. Pictures are taken from beside the
-    notebook, or from beside its source, which papermill noted. Equal input gives equal bytes.
-    Raises UsageError for a file that is no notebook.
+    Cells tagged `no-report` are left out, code is folded. On top stand the verdict on the record
+    beside it, the command that repeats the run and a list of contents. The header leads to the other
+    pages of the reports in `root`. Pictures are taken from beside the notebook or from beside its
+    source, which papermill noted. Raises UsageError for a file that is no notebook.
     """
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -72,23 +71,24 @@ def render_page(markdown: Path, root: Path) -> Path:
     body = _soup(markdown2html(markdown.read_text("utf-8")))
     _finish(body, root, [markdown.parent])
     title = body.h1.get_text() if body.h1 else markdown.parent.name
-    scripts = ("sort.js",) if markdown.parent.name == "search" else ()
-    write_text(path, whole_page(path, root, title, str(body), scripts))
+    write_page(path, root, title, str(body), ["sort.js"] if path.parent.name == "search" else [])
     return path
 
 
-def whole_page(path: Path, root: Path, title: str, body: str, scripts: tuple[str, ...]) -> str:
-    """The page that will lie at `path`: header, HTML `body`, and these templates as its scripts."""
+def write_page(path: Path, root: Path, title: str, body: str, scripts: list[str]) -> None:
+    """Write the page at `path`: header, HTML `body`, and these templates as its scripts."""
     code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
     facts = dict(title=title, header=header(path, root), body=body, scripts=code)
-    return fill("page.html.j2", policy=policy(*code), style=STYLE.read_text("utf-8"), **facts)
+    style = STYLE.read_text("utf-8")
+    write_text(path, fill("page.html.j2", policy=policy(*code), style=style, **facts))
 
 
 def header(path: Path, root: Path | None) -> str:
     """What stands on top of the page at `path`: the project and its assignment, where the reader is,
     the pages before and after, and all others of the reports in `root`, where there are any."""
-    found = {} if root is None else places(root, path)
-    here = path.name if root is None else path.relative_to(root).as_posix()
+    found, here = {}, path.name
+    if root is not None:
+        found, here = places(root, path), path.relative_to(root).as_posix()
     links = [
         (place, name, os.path.relpath(root / place, path.parent)) for place, name in found.items()
     ]

@@ -106,10 +106,8 @@ def _write_pad(root: Path, folders: list[Path]) -> None:
     # In a script, "</" would end it.
     data = json.dumps({"models": models, "images": images}).replace("<", "\\u003c")
     body = fill("pad.html.j2", models=models, images=images, data=data)
-    scripts = ("network.js", "image.js", "pad.js")
-    write_text(
-        root / "pad.html", html.whole_page(root / "pad.html", root, "Draw a digit", body, scripts)
-    )
+    scripts = ["network.js", "image.js", "pad.js"]
+    html.write_page(root / "pad.html", root, "Draw a digit", body, scripts)
 
 
 def with_table(text: str, results: list[Result], root: Path, repository: str) -> str:
