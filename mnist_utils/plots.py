@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .assignment import ASSIGNMENT
 from .records import RunRecord, atomic_write
@@ -39,9 +39,7 @@ def accuracy_curve(record: RunRecord) -> Figure:
     The axis is the same for all runs. It only reaches below 98.5% where the later two thirds of the
     epochs do; what lies below it, early on, is cut off.
     """
-    validation = [row.validation_accuracy for row in record.epochs]
-    train = [row.train_accuracy for row in record.epochs]
-    figure, axes = _two_curves(record, "Accuracy", train, validation)
+    figure, axes, train, validation = _two_curves(record, "accuracy")
     lowest = min(LOWEST, min(validation[len(validation) // 3 :]) - 0.002)
     _accuracy_axis(axes, max(0.0, lowest), HIGHEST)
     axes.legend(loc="lower right")
@@ -56,12 +54,10 @@ def accuracy_curve(record: RunRecord) -> Figure:
 @own_style
 def loss_curve(record: RunRecord) -> Figure:
     """Mean cross-entropy of each epoch in training and on the validation images, logarithmic."""
-    train = [row.train_loss for row in record.epochs]
-    validation = [row.validation_loss for row in record.epochs]
-    figure, axes = _two_curves(record, "Loss (cross-entropy)", train, validation)
-    axes.set_yscale("log")
+    figure, axes, train, validation = _two_curves(record, "loss")
+    axes.set(yscale="log", ylabel="Loss (cross-entropy)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="upper right")
     figure.alt_text = (
@@ -244,16 +240,19 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(part, format="png", metadata={"Description": figure.alt_text})
 
 
-def _two_curves(record: RunRecord, label: str, train: list[float], validation: list[float]):
+def _two_curves(record: RunRecord, what: str):
+    """A figure of "accuracy" or "loss" by epoch, its axes, and the numbers of both curves."""
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     name = record.dataset.get("name")
     data = "" if name == "mnist" else f" (NOT MNIST: {name})"
-    _epoch_axis(axes, label, f"{record.notebook}, seed {record.seed}{data}")
+    _epoch_axis(axes, what.capitalize(), f"{record.notebook}, seed {record.seed}{data}")
     epochs = [row.epoch for row in record.epochs]
+    train = [getattr(row, f"train_{what}") for row in record.epochs]
+    validation = [getattr(row, f"validation_{what}") for row in record.epochs]
     axes.plot(epochs, train, color=TRAIN, linestyle="--", marker=".", label="training")
     axes.plot(epochs, validation, color=VALIDATION, marker="o", label="validation")
-    return figure, axes
+    return figure, axes, train, validation
 
 
 def _epoch_axis(axes, label: str, title: str) -> None:
@@ -266,7 +265,7 @@ def _accuracy_axis(axes, low: float, high: float, digits: int = 1) -> None:
     axes.axhline(GOAL, color=TARGET, linewidth=1, label=f"target {GOAL:.1%}")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}%}"))
+    axes.yaxis.set_major_formatter(f"{{x:.{digits}%}}")
 
 
 def grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, make_record
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
@@ -124,6 +125,17 @@ def test_everything_is_rebuilt_from_the_records_alone(folder, capsys):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(words) == 0
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_users_matplotlibrc_changes_no_page(folder):
+    def pictures():
+        assert report(folder) == 0
+        return {path: path.read_bytes() for path in folder.rglob("*.*g")}
+
+    before = pictures()
+    odd = {"axes.facecolor": "black", "font.family": "No Such Font", "lines.linewidth": 9}
+    with rc_context(odd):
+        assert pictures() == before and len(before) == 8
 
 
 def test_a_readme_without_its_marks_is_said_and_nothing_is_written(folder, capsys):

@@ -41,17 +41,12 @@ def render(notebook: Path, root: Path | None = None) -> Path:
     source, which papermill noted. Raises UsageError for a file that is no notebook.
     """
     from nbconvert import HTMLExporter
-    from traitlets.config import Config
 
     noted = read_notebook(notebook)["metadata"].get("papermill", {})
     source = Path(str(noted.get("input_path", notebook)))
-    remove = {"enabled": True, "remove_cell_tags": {"no-report"}}
-    exporter = HTMLExporter(
-        config=Config({"TagRemovePreprocessor": remove}),
-        template_name="report",
-        extra_template_basedirs=[str(TEMPLATES)],
-        embed_images=True,
-    )
+    # templates/report/conf.json leaves out the cells tagged so.
+    places = {"template_name": "report", "extra_template_basedirs": [str(TEMPLATES)]}
+    exporter = HTMLExporter(**places, embed_images=True)
     path = notebook.with_suffix(".html")
     facts = {"policy": policy(), "header": header(path, root)}
     page = _soup(exporter.from_filename(str(notebook), facts)[0])
@@ -123,11 +118,11 @@ def refresh(executed: Path, source: Path) -> None:
         return
     done, new = read_notebook(executed), read_notebook(source)["cells"]
     old = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
-    pairs = [(a, b) for a, b in zip(old, new) if a["source"] != b["source"]]
-    words = all(a["cell_type"] == b["cell_type"] == "markdown" for a, b in pairs)
-    if not pairs or not words or len(old) != len(new):
+    changed = [(a, b) for a, b in zip(old, new) if a["source"] != b["source"]]
+    words = all(a["cell_type"] == b["cell_type"] == "markdown" for a, b in changed)
+    if not changed or not words or len(old) != len(new):
         return
-    for cell, now in pairs:
+    for cell, now in changed:
         cell["source"] = now["source"]
     for cell in done["cells"]:
         # As notebooks are kept, a line of text on each line of the file.

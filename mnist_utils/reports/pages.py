@@ -23,6 +23,7 @@ BEGIN = "<!-- results: `python -m mnist_utils report` writes what follows -->"
 END = "<!-- end of results -->"
 
 
+@plots.own_style
 def rebuild(
     root: Path, readme: Path, sources: Path = Path("notebooks"), data_dir: str | Path = "data"
 ) -> list[Result]:

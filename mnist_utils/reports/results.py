@@ -86,17 +86,10 @@ def collect(root: Path, only: str = "*") -> list[Result]:
     """
     found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(root.glob(f"{only}/seed-*/run.json")):
+        folder = path.parent
         # A copy such as seed-0.previous is no run that counts.
-        if not re.fullmatch(r"seed-\d+", path.parent.name):
-            continue
-        try:
-            record = _read(path.parent)
-        except RecordError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        data = record.dataset.get("name"), record.dataset.get("split")
-        if record.status == "completed" and data == ("mnist", "assignment"):
-            found.setdefault(path.parent.parent.name, {})[record.seed] = record
+        if re.fullmatch(r"seed-\d+", folder.name) and (record := _read(folder)):
+            found.setdefault(folder.parent.name, {})[record.seed] = record
     results = []
     for name in sorted(found, key=order):
         records = dict(sorted(found[name].items()))
@@ -161,17 +154,23 @@ def ranges(seeds: Iterable[int]) -> str:
     return ",".join(map(str, seeds))
 
 
-def _read(folder: Path) -> RunRecord:
-    """The record in `folder`, once everything that pages say of it can be said."""
-    path, record = folder / "run.json", RunRecord.load(folder)
+def _read(folder: Path) -> RunRecord | None:
+    """The record in `folder` where it counts and everything that pages say of it can be said."""
     try:
+        record = RunRecord.load(folder)
         judge(record)
         _recipe(record)
+        if record.status != "completed":
+            return None
+        if folder.name != f"seed-{record.seed}" or not record.epochs:
+            raise ValueError("no completed run of this folder's seed")
+        data = record.dataset.get("name"), record.dataset.get("split")
+        return record if data == ("mnist", "assignment") else None
+    except RecordError as error:
+        print(f"left out: {error}", file=sys.stderr)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: damaged record ({error})") from error
-    if record.status == "completed" and (folder.name != f"seed-{record.seed}" or not record.epochs):
-        raise RecordError(f"{path}: no completed run of this folder's seed")
-    return record
+        print(f"left out: {folder / 'run.json'}: damaged record ({error})", file=sys.stderr)
+    return None
 
 
 def _recipe(record: RunRecord) -> str:
@@ -199,7 +198,8 @@ def overview(root: Path, only: str = "*") -> dict[str, str]:
     for result in collect(root, only):
         runs = result.records.values()
         seconds = mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
-        reached = f"{result.mean:.2f}% on average over {len(runs)} seeds"
-        passed = f"{result.reaching(result.last)} of them at 99.40% or more"
-        lines[result.name] = f"{reached}, {passed}, {seconds:.0f} s of training"
+        lines[result.name] = (
+            f"{result.mean:.2f}% on average over {len(runs)} seeds, {result.reaching(result.last)} "
+            f"of them at 99.40% or more, {seconds:.0f} s of training"
+        )
     return lines
