@@ -9,7 +9,6 @@ They are built without pyplot, so nothing is shown, kept open or changed elsewhe
 
 import base64
 import io
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +107,7 @@ def describe_seeds(records: list[RunRecord]) -> str:
     reached = sum(row.validation_correct >= GOAL * row.validation_total for row in ends)
     return (
         f"Validation accuracy by epoch of {records[0].notebook}, {len(records)} seeds: at the last "
-        f"epoch the mean is {statistics.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest "
+        f"epoch the mean is {np.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest "
         f"{max(last):.2f}%; {reached} of {len(records)} are at or above the target line at "
         f"{GOAL:.1%}."
     )

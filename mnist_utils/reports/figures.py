@@ -86,13 +86,12 @@ def points(results: Iterable[Result]) -> list[Point]:
 
 def describe(axis: str, points: list[Point]) -> str:
     """The alternative text; the pages' tables hold every number that is drawn."""
-    ours, theirs = (
-        f"{sum(round(point.last, 6) >= TARGET_PERCENT for point in group)} of {len(group)}"
-        for group in (points, PUBLISHED)
-    )
+    groups = (points, PUBLISHED)
+    over = [sum(round(p.last, 6) >= TARGET_PERCENT for p in group) for group in groups]
     return (
-        f"Accuracy at the last epoch against {axis}: {ours} notebooks of this project and {theirs} "
-        f"published runs lie at or above the target line at {TARGET_PERCENT:.1f}%."
+        f"Accuracy at the last epoch against {axis}: {over[0]} of {len(points)} notebooks of this "
+        f"project and {over[1]} of {len(PUBLISHED)} published runs lie at or above the target line at "
+        f"{TARGET_PERCENT:.1f}%."
     )
 
 

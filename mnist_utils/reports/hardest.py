@@ -19,6 +19,7 @@ from ..templating import fill
 from .results import ranges
 
 MOST = 24  # digits that are shown
+ALT = "The test digits misread most, each under its label, its guess and how many runs misread it."
 # Test images whose label fewer than three of five raters held, and how many did:
 # mturk/mnist_mturk.json of cleanlab/label-errors, published with Northcutt, Athalye, Mueller (2021),
 # "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks". Only images that the
@@ -50,13 +51,12 @@ def read(folders: list[Path]) -> Runs:
     """What these runs misread; those that did not keep it are left out. Raises RecordError."""
     runs = {}
     for path in (f / "misread.csv" for f in folders if (f / "misread.csv").exists()):
-        runs[path.parent] = []
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    image, label, guess = (int(row[name]) for name in ("image", "label", "guess"))
-                    runs[path.parent].append(Digit(image, label, guess, float(row["confidence"])))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            numbers = [[int(row[name]) for name in ("image", "label", "guess")] for row in rows]
+            sure = [float(row["confidence"]) for row in rows]
+            runs[path.parent] = [Digit(*found, p) for found, p in zip(numbers, sure)]
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise RecordError(f"{path}: not a list of misread images ({error})") from error
     return runs
 
@@ -81,14 +81,8 @@ def page(runs: Runs) -> str:
     for folder in runs:
         seeds.setdefault(folder.parent.name, []).append(int(folder.name.removeprefix("seed-")))
     counted = "; ".join(f"{name}, seeds {ranges(numbers)}" for name, numbers in seeds.items())
-    facts = {"counted": counted, "digits": rank(runs), "alt": describe(runs)}
-    return fill("hardest.md.j2", n=len(runs), shown=MOST, held=len(HELD), **facts)
-
-
-def describe(runs: Runs) -> str:
-    """The alternative text of `picture`; the page's table holds what stands in it."""
-    shown = min(MOST, len(rank(runs)))
-    return f"The {shown} test digits misread most over {len(runs)} runs, each with label and guess."
+    facts = {"counted": counted, "digits": rank(runs), "alt": ALT, "shown": MOST}
+    return fill("hardest.md.j2", n=len(runs), held=len(HELD), **facts)
 
 
 def picture(images, runs: Runs) -> Figure:
@@ -101,7 +95,7 @@ def picture(images, runs: Runs) -> Figure:
     for axes, digit in zip(figure.axes, digits):
         if digit.label_held:
             axes.title.set_color(TARGET)
-    figure.alt_text = describe(runs)
+    figure.alt_text = ALT
     return figure
 
 

@@ -77,9 +77,7 @@ class Result:
 
 
 def collect(root: Path, only: str = "*") -> list[Result]:
-    """The results under `root`, a folder a notebook and in it one a seed; numbered notebooks last.
-
-    `only` is a pattern of the notebooks' names.
+    """The results of the notebooks that the pattern `only` names under `root`; numbered ones last.
 
     A record that cannot be read, or that is not its folder's, is left out, and standard error says
     so. Raises RecordError where the seeds of a notebook were not run alike.
@@ -190,10 +188,7 @@ def _words(path: Path) -> dict[str, str]:
 
 
 def overview(root: Path, only: str = "*") -> dict[str, str]:
-    """By notebook, what its recorded runs reach and how long they train, in a line.
-
-    `only` is a pattern of the notebooks' names.
-    """
+    """By notebook, what its recorded runs reach and how long they train, in a line."""
     lines = {}
     for result in collect(root, only):
         runs = result.records.values()
