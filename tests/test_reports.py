@@ -547,9 +547,9 @@ def test_their_pictures_are_the_images_named(misreading):
     ]
     titles = [axes.get_title() for axes in hardest.picture(images, runs).axes if axes.images]
     assert shown == [7, 947, 3] and titles == [
-        "4 read 9\n4 of 4",
-        "8? read 9\n3 of 4",
-        "1 read 7\n1 of 4",
+        "4 read 9\n4/4",
+        "8? read 9\n3/4",
+        "1 read 7\n1/4",
     ]
 
 

@@ -90,7 +90,7 @@ def picture(images, runs: Runs) -> Figure:
     digits, titles = rank(runs)[:MOST], []
     for digit in digits:
         doubt = "?" if digit.label_held else ""
-        titles.append(f"{digit.label}{doubt} read {digit.guess}\n{digit.count} of {len(runs)}")
+        titles.append(f"{digit.label}{doubt} read {digit.guess}\n{digit.count}/{len(runs)}")
     figure = grid([images[digit.image] for digit in digits], titles, columns=6)
     for axes, digit in zip(figure.axes, digits):
         if digit.label_held:
