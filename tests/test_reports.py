@@ -334,6 +334,13 @@ def test_the_committed_pad_holds_the_weights_of_every_committed_model():
     )
 
 
+def test_without_a_model_that_can_be_shown_there_is_no_pad(folder, capsys):
+    (folder / "reports/01_first/seed-0/model.safetensors").write_bytes(b"no tensors")
+    assert report(folder) == 0
+    assert "not on the pad: 01_first" in capsys.readouterr().err
+    assert not (folder / "reports/pad.html").exists()
+
+
 @pytest.mark.parametrize("layer", [nn.Conv2d(1, 10, 3, dilation=2), nn.Upsample(scale_factor=2)])
 def test_a_network_that_the_pad_cannot_run_is_refused(layer):
     with pytest.raises(ValueError, match="network.js has no (conv2d|upsample_nearest2d)"):

@@ -128,10 +128,9 @@ def against(axis: str, points: list[Point]) -> Figure:
 
 
 def label_points(figure: Figure, axes, points: list[tuple]) -> None:
-    """Write each point's name beside it: `points` holds x, y, name and colour.
+    """Write the name of each of `points`, which are (x, y, name, colour), beside it.
 
-    A name goes to the nearest place where it covers no other name and nothing that is drawn; a line
-    leads from one that had to go further.
+    It goes where it covers no other name and nothing that is drawn; a line leads from afar.
     """
     figure.draw_without_rendering()
     # Now that everything has its place, it must keep it.

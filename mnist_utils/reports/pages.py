@@ -92,8 +92,6 @@ def _write_pad(root: Path, folders: list[Path]) -> None:
     A network that its scripts cannot run is left out, and standard error says so. It offers the test
     images that `hardest/to_try.json` holds, where it is there.
     """
-    if not folders:
-        return
     from .export import pad_model
 
     models = []
@@ -102,6 +100,8 @@ def _write_pad(root: Path, folders: list[Path]) -> None:
             models.append(pad_model(folder))
         except (RecordError, ValueError) as error:
             print(f"not on the pad: {folder.parent.name} ({error})", file=sys.stderr)
+    if not models:
+        return
     file = root / "hardest/to_try.json"
     images = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     # In a script, "</" would end it.
