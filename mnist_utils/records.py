@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -197,12 +196,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     part = folder / f".part-{secrets.token_hex(8)}{path.suffix}"
     try:
         part.touch(exist_ok=False)
+        mode = part.stat().st_mode
         yield part
         if special:
             path.write_bytes(part.read_bytes())
         else:
             if path.is_file():
-                shutil.copymode(path, part)
+                mode = path.stat().st_mode
+            # A library may have written a file of its own in place of ours.
+            part.chmod(mode)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -249,7 +251,8 @@ def _check_types(found) -> None:
 
 def _number(text: str) -> int | float:
     """A number in a record. Raises ValueError where it is infinite, no number or out of range."""
-    number, whole = float(text), text.lstrip("-").isdigit()
+    number = float(text)
+    whole = text.lstrip("-").isdigit()
     if not math.isfinite(number) or (whole and abs(number) >= 2**63):
         raise ValueError(f"{text[:40]} is out of range")
     return int(text) if whole else number
