@@ -80,7 +80,7 @@ def name_alike(grades: list) -> None:
                 holders.setdefault(series, []).append(grade)
     for alike in holders.values():
         for grade in alike:
-            names = {other.name for other in alike if other is not grade}
+            names = {other.student or other.name for other in alike if other is not grade}
             grade.alike = sorted({*grade.alike, *names})[:20]
 
 

@@ -102,7 +102,9 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
         best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
         only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
         flags = len(grade.shown.iteration.flags)
-        name = f"{row['student']} ({grade.name})" if row["student"] else grade.name
+        name = grade.name
+        if grade.student not in ("", name):
+            name = f"{grade.student} ({name})"
         shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
         shown += [row["epochs"], row["fully_connected"], str(flags or "")]
         shown += [row["points"]] * (points is not None) + [row["missed"]]
