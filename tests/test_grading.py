@@ -1116,10 +1116,10 @@ SLOW = {
 
 @pytest.mark.parametrize("name", SLOW)
 def test_time_is_bounded_whatever_the_text(tmp_path, name):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: the machine may be busy
     graded(tmp_path, SLOW[name], "a.txt")
     graded(tmp_path, notebook(code("evaluate()", SLOW[name])))
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize(
@@ -1139,11 +1139,11 @@ def test_time_is_bounded_whatever_the_text(tmp_path, name):
     ],
 )
 def test_tags_take_linear_time(piece):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: the machine may be busy
     text = piece * (200_000 // len(piece))
     text_of(text)
     only_text = read_document("a.html", text.encode())
-    assert only_text.cells and time.perf_counter() - began < 20
+    assert only_text.cells and time.process_time() - began < 20
 
 
 BREAKERS = (

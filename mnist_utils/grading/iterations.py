@@ -173,7 +173,7 @@ class _Reading:
 
     def _read(self, cell, lines: list[Line], words: Words) -> None:
         """Find the tables and counts that a cell shows, and the model of each."""
-        models = self.code.used[cell.number]
+        models = self.code.used.get(cell.number, [])
         tables = find_tables(lines, words)
         self.found["table"] += _each_its_model(tables, models)
         # what a table says of its sum stands in the lines below it
@@ -201,8 +201,7 @@ class _Reading:
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
-        first = training.line.cell
-        last = training.end.cell
+        first, last = training.line.cell, training.end.cell
         # the only model that its cells make or use, or the last one made before
         cells = [models for cell, models in self.code.used.items() if first <= cell <= last]
         models = list(dict.fromkeys(chain.from_iterable(cells))) or [self.code.last.get(first)]
@@ -223,9 +222,7 @@ class _Reading:
         named = [thing for thing in self.found[origin] if model and thing.model is model]
         things = named or [x for x in self.found[origin] if not (model and x.model)]
         starts = [training.line.at for training in self.trainings]
-        begin = (-1, -1)
-        if index:
-            begin = self.trainings[index - 1].end.at
+        begin = self.trainings[index - 1].end.at if index else (-1, -1)
         end = [*starts, (math.inf, 0)][index + 1]
         before = [thing for thing in things if thing.at < starts[index]]
         above = [thing for thing in before if thing.at > begin]

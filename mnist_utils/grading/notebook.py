@@ -36,7 +36,11 @@ SOURCE = re.compile(r"jp-(?:InputArea-editor|CodeMirror|Markdown)|input_area|tex
 CODE = re.compile(r"[^>]{0,300}?(?:code_cell|jp-CodeCell)")
 PROMPT = re.compile(r"(?:In|Code|this run|and defaults)\s*\[\s*(\d{0,6}|\*)\s*\]:?")  # also our own
 OUT = re.compile(r"^\s*Out\s*\[\s*\d{0,6}\s*\]:?", re.M)
-HIDES = re.compile(r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>|<!--", re.I)
+# What is hidden ends with its tag, or else with the page: no part is looked at twice.
+HIDDEN = re.compile(
+    r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>.*?(?:</\1|\Z)|<!--.*?(?:-->|\Z)",
+    re.I | re.S,
+)
 BREAKS = set("p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split())
 
 
@@ -172,23 +176,19 @@ def _list(value) -> list:
 
 def _html_cells(html: str) -> list[Cell]:
     """The cells of a notebook that nbconvert made into HTML; none where it is other HTML."""
-    html = _visible(html)
+    html = HIDDEN.sub("", html)
     starts = [match.start() for match in CELL.finditer(html)][: MAX_CELLS + 1]
     found = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(html)]), 1):
         places = [match.start() for match in OUTPUT.finditer(html, start, end)]
         first = min([*places, end])
         marked = SOURCE.search(html, start, first)
-        source = ""
-        if marked:
-            source = text_of(html[html.find(">", marked.end()) + 1 : first])
+        source = text_of(html[html.find(">", marked.end()) + 1 : first]) if marked else ""
         prompt = PROMPT.search(text_of(html[start:first]))
         if not prompt and not CODE.match(html, start, start + 300):
             found.append(Cell(number, "markdown", source.strip()))
             continue
-        count = None
-        if prompt and prompt[1].isdecimal():
-            count = int(prompt[1])
+        count = int(prompt[1]) if prompt and prompt[1].isdecimal() else None
         outputs: list[str] = []
         error = ""
         for place, after in zip(places, [*places[1:], end]):
@@ -201,23 +201,9 @@ def _html_cells(html: str) -> list[Cell]:
     return found[:MAX_CELLS]
 
 
-def _visible(html: str) -> str:
-    """Without comments, scripts and other elements that show nothing."""
-    parts = []
-    at = 0
-    while match := HIDES.search(html, at):
-        parts.append(html[at : match.start()])
-        close = f"</{match[1]}" if match[1] else "-->"
-        at = html.find(close, match.end())
-        if at < 0:
-            return "".join(parts)
-        at += len(close)
-    return "".join([*parts, html[at:]])
-
-
 def text_of(html: str) -> str:
     """The text of HTML; of a table a line a row, with bars between the columns."""
-    html = _visible(html)
+    html = HIDDEN.sub("", html)
     parts = []
     at = 0
     for match in TAG.finditer(html):

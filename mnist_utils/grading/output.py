@@ -25,6 +25,8 @@ from .iterations import LAYERS
 from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
+FORMULA = re.compile(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])")  # what a spreadsheet takes for one
+
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
     """A submission's best iteration in words, by the column's name; "" where it is not shown."""
@@ -102,9 +104,8 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
         best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
         only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
         flags = len(grade.shown.iteration.flags)
-        name = grade.name
-        if grade.student not in ("", name):
-            name = f"{grade.student} ({name})"
+        is_file = grade.student in ("", grade.name)
+        name = grade.name if is_file else f"{grade.student} ({grade.name})"
         shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
         shown += [row["epochs"], row["fully_connected"], str(flags or "")]
         shown += [row["points"]] * (points is not None) + [row["missed"]]
@@ -156,34 +157,31 @@ def to_csv(grades: list, rules: Rules, points: dict[str, float] | None = None) -
 
 
 def csv_text(rows: list[list[str]]) -> str:
-    """Rows as CSV in which a spreadsheet finds no formula."""
+    """Rows as CSV in which a spreadsheet finds no formula, also where it separates cells otherwise
+    than this file does, as at semicolons."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([inert(cell) for cell in row] for row in rows)
+    table = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        cells = [" ".join(cell.split()) for cell in row]
+        table.writerow([FORMULA.sub(r"\1\2'", cell) for cell in cells])
     return text.getvalue()
-
-
-def inert(text: str) -> str:
-    """Without the beginnings by which a spreadsheet knows a formula, also where it separates cells
-    otherwise than this file does, as at semicolons."""
-    return re.sub(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])", r"\1\2'", " ".join(text.split()))
 
 
 def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
     """Everything that was found, with its lines; for programs."""
     found = []
     for grade in grades:
-        row = vars(grade) | {"outcome": grade.outcome, "best": None, "iterations": []}
-        if grade.judged:
-            row["best"] = grade.judged.index(grade.best)
+        best = grade.judged.index(grade.best) if grade.judged else None
+        row = vars(grade) | {"outcome": grade.outcome, "best": best, "iterations": []}
         for judged in row.pop("judged"):
             iteration = judged.iteration
             training = iteration.training
             one = vars(iteration) | vars(training)
             del one["training"]  # each of its parts stands here itself
             one |= {"outcome": judged.outcome, "verdicts": judged.verdicts}
-            one |= {"parameters": None, "parameters_shown": str(iteration.parameters or "")}
-            if iteration.parameters and iteration.parameters.low == iteration.parameters.high:
-                one["parameters"] = iteration.parameters.low
+            count = iteration.parameters
+            one["parameters_shown"] = str(count or "")
+            one["parameters"] = count.low if count and count.low == count.high else None
             one |= {"iterations": iteration.iterations, "epochs": training.epochs or None}
             one |= {"last": iteration.result, "best": training.best}
             one["best_epoch"] = training.best_epoch or None

@@ -111,9 +111,7 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
             table = Table(line)
             idle = 0
             named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", lower[:400])
-            output = 0
-            if "output" in named:
-                output = named.index("output")
+            output = named.index("output") if "output" in named else 0
             tables.append(table)
         elif table and "total" in lower and words.parameters.search(line.text):
             table.total = count_on(line, words)
@@ -215,8 +213,7 @@ def count_on(line: Line, words: Words) -> Count | None:
         return None
     for match in islice(words.parameters.finditer(text), 9):
         lead = text[max(0, match.start() - 60) : match.start()]
-        before = BEFORE.search(lead)
-        after = AFTER.match(text, match.end())
+        before, after = BEFORE.search(lead), AFTER.match(text, match.end())
         if NOT_COUNTED.search(lead[-16:] + text[match.start() : match.end() + 12]):
             continue
         if before and not WISHED.search(lead) and (count := _number(before, line)):

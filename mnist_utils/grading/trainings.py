@@ -113,9 +113,7 @@ def _numbered(facts: list[Fact]) -> list[Fact]:
                 continue
             fact = fact._replace(number=number, of=0)
         numbered.append(fact)
-    if number > 1 or others:
-        return numbered
-    return facts
+    return numbered if number > 1 or others else facts
 
 
 def _runs(facts: list[Fact]) -> list[list[Fact]]:
@@ -149,9 +147,7 @@ def _runs(facts: list[Fact]) -> list[list[Fact]]:
             before = []
         else:
             before += [fact for fact in run if fact.kind != "epoch"]
-    if before:
-        kept.append(before)
-    return kept
+    return [*kept, before] if before else kept
 
 
 def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
@@ -290,8 +286,13 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
     headings = [fact for fact in run if fact.kind == "epoch"]
     numbers = list(dict.fromkeys(fact.number for fact in headings))
     training.announced = max((fact.of for fact in headings), default=0)
-    if len(numbers) > 1 and _was_stopped(run, numbers):
-        numbers.pop()
+    if len(numbers) > 1:
+        # the last epoch was stopped where nothing of it was finished, but something of the one before
+        places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
+        last = places[numbers[-1]]
+        done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
+        if any(done[places[numbers[-2]] : last]) and not any(done[last:]):
+            numbers.pop()
     # one accuracy alone may have been measured at any time
     forms = Counter(fact.form for fact in run if fact.kind == "train")
     trained = max(forms.values(), default=0)
@@ -301,8 +302,7 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
         training.epochs = max(passes, trained * (trained > 1))
     if len(numbers) < 2:
         return
-    low = min(numbers)
-    high = max(numbers)
+    low, high = min(numbers), max(numbers)
     if numbers == sorted(numbers) and high - low + 1 > len(numbers):  # every fifth, or chosen ones
         training.epochs = high + (low == 0)
         if low > numbers[1] - numbers[0]:
@@ -311,14 +311,6 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
     elif numbers[0] > 1:
         # a first heading may be missing where its accuracy is not
         training.first_epoch = max(1, numbers[-1] - training.epochs + 1)
-
-
-def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
-    """Whether nothing of the last epoch was finished, though something of the others was."""
-    places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
-    last = places[numbers[-1]]
-    done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
-    return any(done[places[numbers[-2]] : last]) and not any(done[last:])
 
 
 def _repeats(later: Training, earlier: Training) -> bool:
@@ -340,8 +332,7 @@ def _repeats(later: Training, earlier: Training) -> bool:
 
 def _take_over(later: Training, earlier: Training) -> None:
     """Take from a later list what it says more exactly."""
-    old = earlier.last
-    new = later.last
+    old, new = earlier.last, later.last
     if len(later.accuracies) >= max(2, len(earlier.accuracies)):
         if old is None or (bool(new.total), new.decimals) > (bool(old.total), old.decimals):
             earlier.accuracies = later.accuracies
