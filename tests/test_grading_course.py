@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import submissions as made
@@ -136,6 +137,14 @@ def test_submissions_with_the_same_log_are_named(tmp_path, capsys):
     (tmp_path / "roster.csv").write_text("Ann,ann.ipynb\nBo Li,bob.ipynb\n")
     grades = grade([folder], each=True, roster=tmp_path / "roster.csv")
     assert [one.alike for one in grades] == [["Bo Li"], ["Ann"], []]
+
+
+def test_of_very_many_with_the_same_log_twenty_are_named(tmp_path):
+    (one,) = grade([handed_in(tmp_path, ann=(9901, 9930, 9941)) / "ann.ipynb"])
+    grades = [replace(one, name=f"{n:02}.ipynb") for n in range(40)]
+    course.name_alike(grades)
+    assert {len(grade.alike) for grade in grades} == {20}
+    assert not [grade for grade in grades if grade.name in grade.alike]
 
 
 def test_what_a_readme_claims_stands_on_a_line_of_its_own(tmp_path):

@@ -80,7 +80,9 @@ def name_alike(grades: list) -> None:
                 holders.setdefault(series, []).append(grade)
     for alike in holders.values():
         for grade in alike:
-            names = {other.student or other.name for other in alike if other is not grade}
+            # of very many only the first, so that the time is linear
+            others = [other for other in alike[:21] if other is not grade]
+            names = {other.student or other.name for other in others}
             grade.alike = sorted({*grade.alike, *names})[:20]
 
 

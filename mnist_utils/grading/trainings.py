@@ -9,6 +9,7 @@ without one, is kept as `after`; what repeats the numbers of an earlier training
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 
 from .facts import ACCURACIES, Accuracy, Fact, letters
 from .lines import Line, check_time
@@ -103,40 +104,35 @@ def find_trainings(document, facts: dict[int, list[Fact]], code: Code) -> list[T
 def _numbered(facts: list[Fact]) -> list[Fact]:
     """The facts with "Epoch 1/1" numbered on: Keras prints it where an epoch is a `fit` each.
     Beside other headings it says nothing."""
-    others = any(fact.kind == "epoch" and fact.of != 1 for fact in facts)
-    numbered: list[Fact] = []
-    number = 0
-    for fact in facts:
-        if fact.kind == "epoch" and fact.of == 1:
-            number += 1
-            if others:
-                continue
-            fact = fact._replace(number=number, of=0)
-        numbered.append(fact)
-    return numbered if number > 1 or others else facts
+    headings = [fact for fact in facts if fact.kind == "epoch"]
+    if any(fact.of != 1 for fact in headings):
+        return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
+    if len(headings) < 2:
+        return facts
+    numbers = count(1)
+    return [f._replace(number=next(numbers), of=0) if f.kind == "epoch" else f for f in facts]
 
 
 def _runs(facts: list[Fact]) -> list[list[Fact]]:
     """Facts cut where the epochs begin anew, or a text begins a new section."""
     runs: list[list[Fact]] = [[]]
-    last = lowest = None  # numbers of this run's epochs
+    numbers: list[int] = []  # of this run's epochs
     section = False
     for fact in facts:
         if fact.kind == "section":
             section = True
             continue
         is_next = is_anew = False
-        if fact.kind == "epoch" and last is not None:
-            is_next = fact.number == last + 1
-            is_anew = fact.number < last and fact.number <= lowest
+        if fact.kind == "epoch" and numbers:
+            is_next = fact.number == numbers[-1] + 1
+            is_anew = numbers[0] >= fact.number < numbers[-1]
         if is_anew or (section and not is_next):
             runs.append([])
-            last = lowest = None
+            numbers = []
         section = False
         runs[-1].append(fact)
         if fact.kind == "epoch":
-            last = fact.number
-            lowest = last if lowest is None else min(lowest, last)
+            numbers.append(fact.number)
     # what stands before the first accuracy or bar belongs to what follows; a heading counts nothing
     kept: list[list[Fact]] = []
     before: list[Fact] = []
