@@ -271,9 +271,9 @@ def _read_table(iteration: Iteration) -> None:
             what = f"{row.name}, a convolution over its whole {row.whole_map} map"
             iteration.whole_map.append(Found(what, row.line))
     for kind in LAYERS:
-        if rows := table.of(kind):
+        if rows := [row for row in table.rows if row.kind == kind]:
             iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
-    iteration.convolutions = len(table.of("convolution"))
+    iteration.convolutions = sum(row.kind == "convolution" for row in table.rows)
     if iteration.convolutions or iteration.fully_connected:
         iteration.layers_from = "table"
 

@@ -41,7 +41,8 @@ HIDDEN = re.compile(
     r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>.*?(?:</\1|\Z)|<!--.*?(?:-->|\Z)",
     re.I | re.S,
 )
-BREAKS = set("p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split())
+BREAKS = "p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split()
+SPACES = dict.fromkeys(BREAKS, "\n") | {"/td": " | ", "/th": " | "}
 
 
 class Refused(Exception):
@@ -204,15 +205,5 @@ def _html_cells(html: str) -> list[Cell]:
 def text_of(html: str) -> str:
     """The text of HTML; of a table a line a row, with bars between the columns."""
     html = HIDDEN.sub("", html)
-    parts = []
-    at = 0
-    for match in TAG.finditer(html):
-        parts.append(unescape(html[at : match.start()]))
-        at = match.end()
-        tag = (match[1] or "").lower()
-        if tag in BREAKS:
-            parts.append("\n")
-        elif tag in ("/td", "/th"):
-            parts.append(" | ")
-    text = "".join([*parts, unescape(html[at:])])
+    text = unescape(TAG.sub(lambda tag: SPACES.get((tag[1] or "").lower(), ""), html))
     return re.sub(r"\n[ \t]{0,1000}(?:\n[ \t]{0,1000}){1,1000}", "\n", text).strip("\n")

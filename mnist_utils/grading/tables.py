@@ -90,9 +90,6 @@ class Table:
         """The sum of its own rows, of which a container's is left out."""
         return sum(row.parameters for row in self.rows)
 
-    def of(self, kind: str) -> list[Row]:
-        return [row for row in self.rows if row.kind == kind]
-
 
 def layer_kind(name: str) -> str:
     """One of KINDS for the name of a layer's class, or nothing."""
