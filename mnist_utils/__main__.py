@@ -270,10 +270,9 @@ def search(trials, jobs, data_dir, mirror):
 @option("--show FILE", "Print saved measurements instead of making one.", type=PATH)
 @option("--to FILE", "Keep the result in FILE, and its tables in the README.md beside it.",
         type=PATH)  # fmt: skip
-@option("--repeats N", "Turns of each contender, for loop and threads.", type=COUNT, default=5)
-@option("--seeds N", "Seeds, for target.", type=COUNT, default=10)
+@option("--repeats N", "Turns of each contender, seeds for target, runs for batch.", "--seeds",
+        "--runs", "repeats", type=COUNT)  # fmt: skip
 @option("--epochs N", "Epochs of a run, for batch.", type=COUNT, default=2)
-@option("--runs N", "Runs, for batch.", type=COUNT, default=20)
 @option("--device NAME", "auto, cpu or cuda, for loop and target.", default="auto")
 @data_option
 @mirror_option
