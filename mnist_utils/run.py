@@ -12,12 +12,16 @@ run.finish(model, data, predict(model, run.device, test_loader))
 
 import ast
 import contextlib
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, astuple
+from operator import length_hint
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from . import assignment, plots
 from .checkpoints import Checkpoints
@@ -25,7 +29,7 @@ from .data import Data, load_data
 from .errors import RecordError, UsageError
 from .layers import trace_layers
 from .models import count_parameters
-from .records import EpochRow, RunRecord, save_misread
+from .records import EpochRow, RunRecord, duration, save_misread
 from .training import Pass, choose_device, device_facts, save_weights
 
 TYPES = {"int": int, "float": int | float, "str": str, "bool": bool}
@@ -35,6 +39,7 @@ NEEDED = (
 # Where things lie has no part in what comes out, and the seed stands by itself in the record.
 NOT_RECORDED = ("seed", "data_dir", "mirror", "out_dir")
 SHARES = ("dropout", "warmup", "momentum", "averaging")
+FORECAST = 3.0  # seconds of training after which it is said how long all of it will take
 
 
 class Run:
@@ -75,7 +80,8 @@ class Run:
         """The epochs that are left, from 1, or from where a stopped run of the same kind resumes.
 
         The `model`, the `optimizer`, the `loader`'s generator and all other `parts` (a scheduler,
-        an average of the weights) are put back as they were then.
+        an average of the weights) are put back as they were then. After the first seconds it is
+        printed how long the training of all these epochs takes here.
         """
         self.record.model = {
             "name": getattr(model, "name", type(model).__name__),
@@ -89,7 +95,9 @@ class Run:
         self._checkpoints = Checkpoints(
             self.folder, self.record, loader, model=model, optimizer=optimizer, **given
         )
-        yield from range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
+        left = range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
+        with _forecast(optimizer, len(left) * length_hint(loader)):
+            yield from left
 
     def log(self, trained: Pass, tested: Pass) -> None:
         """Note one finished epoch in the record and keep the state, each whole or not at all."""
@@ -126,6 +134,30 @@ class Run:
         else:
             page = f"reports/{self.record.notebook}/README.md"
             print(f"The records of all seeds are in the repository, not here: see {page} there.")
+
+
+@contextlib.contextmanager
+def _forecast(optimizer: Optimizer, steps: int) -> Iterator[None]:
+    """Within it, say once how long `steps` steps take, from the first ones; 0 is an unknown number."""
+    begun = time.perf_counter()
+    done = 0
+    waiting = steps > 0
+
+    def look(*_) -> None:
+        nonlocal done, waiting
+        done += 1
+        seconds = time.perf_counter() - begun
+        if waiting and seconds > FORECAST:
+            waiting = False
+            about = duration(seconds * steps / done)
+            # A bar that is shown stays below this line.
+            tqdm.write(f"the training takes about {about} here", file=sys.stdout)
+
+    hook = optimizer.register_step_post_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _records(name: str) -> list[RunRecord]:

@@ -10,7 +10,7 @@ import sys
 import time
 
 from .. import assignment
-from ..records import RunRecord, write_text
+from ..records import RunRecord, duration, write_text
 from .plan import Job
 
 COLUMNS = "job notebook seed status last_accuracy best_accuracy epochs started finished error"
@@ -65,8 +65,7 @@ class Progress:
         lines = [f"{name}: {describe(record)}"]
         if self.turns > 1:
             seconds = self.turns * (time.monotonic() - self.began)
-            about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-            lines.append(f"{self.plan}, about {about}")
+            lines.append(f"{self.plan}, about {duration(seconds)}")
             self.turns = 0
         self.failed += record.status != "completed"
         with self.bar.external_write_mode(file=sys.stdout):
