@@ -72,7 +72,8 @@ def _accuracy(record) -> Verdict:
     reason = _why_not_judged(record)
     if not record.epochs:
         return Verdict(rule, NOT_JUDGED, reason)
-    last, best = record.last, record.best
+    last = record.last
+    best = record.best
     counts = f"{last.validation_correct:,} of {last.validation_total:,}"
     evidence = (
         f"{counts} ({last.validation_accuracy:.2%}) at epoch {last.epoch}; "
@@ -98,14 +99,16 @@ def _why_not_judged(record) -> str:
 
 
 def _parameters(record) -> Verdict:
-    rule, count = f"fewer than {ASSIGNMENT.parameters:,} parameters", record.model.get("parameters")
+    rule = f"fewer than {ASSIGNMENT.parameters:,} parameters"
+    count = record.model.get("parameters")
     if count is None:
         return Verdict(rule, NOT_JUDGED, "no model in the record")
     return Verdict(rule, PASS if count < ASSIGNMENT.parameters else FAIL, f"{count:,} parameters")
 
 
 def _epochs(record) -> Verdict:
-    rule, count = f"fewer than {ASSIGNMENT.epochs} epochs", len(record.epochs)
+    rule = f"fewer than {ASSIGNMENT.epochs} epochs"
+    count = len(record.epochs)
     told = _counted(count)
     if count < ASSIGNMENT.epochs and record.status != "completed":
         return Verdict(rule, NOT_JUDGED, f"{told} so far, the run is {record.status}")
@@ -117,7 +120,8 @@ def _counted(epochs: int) -> str:
 
 
 def _fully_connected(record) -> Verdict:
-    rule, layers = "no fully connected layer", record.model.get("layers")
+    rule = "no fully connected layer"
+    layers = record.model.get("layers")
     if not layers:
         return Verdict(rule, NOT_JUDGED, "no layers in the record")
     found = [f"{layer['name']}: {why}" for layer in layers if (why := _why_fully_connected(layer))]

@@ -46,7 +46,8 @@ def trace_layers(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 2
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype)
-    was_training, modules = model.training, ModuleTracker()
+    was_training = model.training
+    modules = ModuleTracker()
     watcher = _Watcher(image, modules)
     try:
         with torch.no_grad(), modules, watcher:
@@ -83,7 +84,8 @@ class _Watcher(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        operands, results = _tensors(args), _tensors([out])
+        operands = _tensors(args)
+        results = _tensors([out])
         sources = [self.sights[id(x)] for x in operands if id(x) in self.sights]
         if sources and results:
             source = max(sources, key=lambda sight: sight.receptive_field)
@@ -115,7 +117,8 @@ class _Watcher(TorchDispatchMode):
         else:
             flat = math.prod(before) > 1 == math.prod(after) and result.numel() == tensor.numel()
             return replace(source, flattened=source.flattened or flat)
-        field, jump = source.receptive_field, source.jump
+        field = source.receptive_field
+        jump = source.jump
         if before:
             field = tuple(r + d * (k - 1) * j for r, d, k, j in zip(field, dilation, kernel, jump))
             jump = tuple(j * s for j, s in zip(jump, stride))

@@ -113,7 +113,8 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
 
 
 def _parameter(statement: ast.AnnAssign, line: str, above: str) -> Parameter:
-    name, form = statement.target.id, line.partition("@param")[2]
+    name = statement.target.id
+    form = line.partition("@param")[2]
     choices = re.search(r"\[.*?\]", form)
     meaning = re.match(r"# @markdown\s*(.*?)\s*$", above)
     limits = dict(re.findall(r"\b(min|max)\s*:\s*(-?[\d.]+)", form))
@@ -146,7 +147,8 @@ def check_values(path: Path, given: dict[str, str], declared: dict | None = None
 
 
 def _typed(parameter: Parameter, text: str):
-    name, shown = parameter.name, repr(text[:100])
+    name = parameter.name
+    shown = repr(text[:100])
     readers = {"int": int, "float": float, "str": str, "bool": _truth}
     try:
         value = readers[parameter.type](text)

@@ -256,7 +256,8 @@ def _check_types(found) -> None:
 
 def _number(text: str) -> int | float:
     """A number in a record. Raises ValueError where it is infinite, no number or out of range."""
-    number, whole = float(text), text.lstrip("-").isdigit()
+    number = float(text)
+    whole = text.lstrip("-").isdigit()
     if not math.isfinite(number) or (whole and abs(number) >= 2**63):
         raise ValueError(f"{text[:40]} is out of range")
     return int(text) if whole else number

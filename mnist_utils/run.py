@@ -185,7 +185,8 @@ def annotated_values(namespace: dict) -> dict:
     Raises UsageError where one is missing or has another type than its annotation says.
     """
     # The code is read, since from Python 3.14 on IPython knows only the last cell's annotations.
-    cells, kinds = namespace.get("In", []), {}
+    cells = namespace.get("In", [])
+    kinds = {}
     if not cells and "__file__" in namespace:
         cells = [Path(namespace["__file__"]).read_text(encoding="utf-8")]
     for cell in cells:
@@ -194,7 +195,8 @@ def annotated_values(namespace: dict) -> dict:
             kinds |= {ast.unparse(s.target): ast.unparse(s.annotation) for s in statements}
     names = [name for name, kind in kinds.items() if kind in TYPES and name in namespace]
     for name in names:
-        value, kind = namespace[name], kinds[name]
+        value = namespace[name]
+        kind = kinds[name]
         # In Python a bool is an int too.
         if not isinstance(value, TYPES[kind]) or isinstance(value, bool) != (kind == "bool"):
             raise UsageError(f"{name} must be of type {kind}, got {value!r}")

@@ -75,7 +75,8 @@ class Engine:
         """
         waiting = list(items)[::-1]
         running = {}
-        told, deadline = 0, math.inf
+        told = 0
+        deadline = math.inf
         while running or (waiting and not self.stops and self.room()):
             while waiting and not self.stops and len(running) < self.room():
                 future = self.client.submit(function, waiting[-1], pure=False)
@@ -237,8 +238,6 @@ def run_batch(
     for job in waiting:
         execute.check_folder(job)
     records = {job.folder: _not_begun(job) for job in jobs} | done
-    if done:
-        say(f"{len(done)} of {len(jobs)} runs are done already")
     with engine(min(workers, len(waiting)), scheduler) if waiting else nullcontext() as pool:
         if pool:
             work = functools.partial(_work, limits, os.getcwd(), render, pool.name)
@@ -258,7 +257,10 @@ def _not_begun(job: Job) -> RunRecord:
 
 
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
-    """The records of the jobs that are done, by folder, copied to their address where they lack."""
+    """The records of the jobs that are done, by folder, copied to their address where they lack.
+
+    How many there are is said.
+    """
     found = {}
     for job in jobs:
         here = (job.folder / "run.json").exists()
@@ -272,6 +274,8 @@ def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
             found[job.folder] = record
             if job.url and here:
                 copies.copy_out(job.folder, f"{job.url}/{job.name}", record)
+    if found:
+        say(f"{len(found)} of {len(jobs)} runs are done already")
     return found
 
 
@@ -290,7 +294,8 @@ def _record_of(job: Job, batch: str, outcome, stopping: bool) -> RunRecord:
     """The record that an outcome of the engine means; what another batch left stays as it is."""
     if isinstance(outcome, RunRecord):
         return outcome
-    status, reason = "failed", f"{type(outcome).__name__}: {outcome}"
+    status = "failed"
+    reason = f"{type(outcome).__name__}: {outcome}"
     if isinstance(outcome, (UsageError, Lost)):
         reason = str(outcome)
     if isinstance(outcome, Lost):
