@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -176,6 +177,30 @@ def test_busy_cores_are_busy_until_the_end_of_the_block():
         after = [p.cpu_times().user for p in busy()]
     assert len(after) == 2 and sum(after) > sum(before)
     assert not busy()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal to a group")
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_ctrl_c_ends_all_contenders_at_once_without_a_traceback(seconds):
+    """At once, while they start, and after the first turn has begun."""
+    script = """from functools import partial
+import time
+from mnist_utils.bench.speed import busy_cores, in_turns
+if __name__ == "__main__":
+    sleeper = partial(partial, time.sleep, 100)
+    try:
+        with busy_cores(1):
+            print("begun", flush=True)
+            in_turns({"first": sleeper, "second": sleeper}, 1)
+    except KeyboardInterrupt:
+        print("interrupted")"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.5 + 10 * seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=90)[0] == "interrupted\n"
 
 
 def test_a_process_that_dies_is_said():

@@ -8,13 +8,14 @@
 import itertools
 import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
@@ -159,7 +160,9 @@ def _result(title: str, seconds: dict, ratios: list, *notes: str) -> dict:
 @contextmanager
 def busy_cores(count: int):
     """Within it, `count` processes use as much of the processor as they get."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    # Ctrl-C ends them too; nobody wants to see where.
+    words = {"args": [sys.executable, "-c", BUSY], "stderr": subprocess.DEVNULL}
+    busy = [subprocess.Popen(**words) for _ in range(count)]
     try:
         yield
     finally:
@@ -180,9 +183,15 @@ def in_turns(contenders: dict, repeats: int, first: int = 0) -> tuple[dict, dict
     returned = {name: [] for name in contenders}
     with ExitStack() as stack:
         pools = {}
+        ready = []
+        # A process that is just starting would answer Ctrl-C with a traceback.
+        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for name, contender in contenders.items():
             pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, first])
             pools[name] = stack.enter_context(pool)
+            ready.append(pool.submit(os.getpid))
+        signal.signal(signal.SIGINT, answer)
+        wait(ready)
         for name in [*contenders] * repeats:
             try:
                 taken, result = pools[name].submit(_turn).result()
@@ -195,6 +204,7 @@ def in_turns(contenders: dict, repeats: int, first: int = 0) -> tuple[dict, dict
 
 def _prepare(contender, first: int) -> None:
     global _take_turn
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if first and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:first])
     _take_turn = contender()
