@@ -189,6 +189,9 @@ def run_one(job, timeout: float | None, memory: float | None):
     limits = {"timeout": timeout, "memory": memory}
     record = run_notebook(job.path, job.values, job.out, render=render, **limits)
     click.echo(f"{name}: {describe(record)}")
+    page = job.folder / f"{name}.html"
+    if page.exists():
+        click.echo(f"the report: {page}")
     return record
 
 
@@ -205,7 +208,9 @@ def list_notebooks(notebook):
             click.echo(f"{path.stem:<20} {recorded.get(path.stem, 'no recorded runs')}")
         return
     for one in parameters.read_parameters(parameters.find_notebook(notebook)).values():
-        choices = f"; one of {', '.join(map(str, one.choices))}" * bool(one.choices)
+        choices = ""
+        if one.choices:
+            choices = f"; one of {', '.join(map(str, one.choices))}"
         click.echo(f"{one.name:<20} {one.type:<6} {one.default!r:<14} {one.meaning}{choices}")
 
 
@@ -275,7 +280,12 @@ def bench(what, show, to, **settings):
         room.read(to)
     elif to:
         to.parent.mkdir(parents=True, exist_ok=True)
-    result = room.read(show) if show else room.measure(what, **settings)
+    if show:
+        result = room.read(show)
+    else:
+        from .bench.speed import measure
+
+        result = measure(what, **settings)
     if to:
         room.keep(result, to)
     click.echo(room.show(result))

@@ -19,7 +19,7 @@ from torch import nn
 
 from mnist_utils.__main__ import cli
 from mnist_utils.batch.execute import run_notebook
-from mnist_utils.bench import MEASUREMENTS, keep, measure, read, show, speed
+from mnist_utils.bench import MEASUREMENTS, keep, read, show, speed
 from mnist_utils.bench.search import Trial
 from mnist_utils.bench.speed import AUGMENT
 from mnist_utils.data import load_data
@@ -242,10 +242,9 @@ def test_a_file_that_holds_no_measurement_is_named(tmp_path, text):
 
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(UsageError, match="choose one of loop, target"):
-        measure("speed")
+        speed.measure("speed")
     with pytest.raises(UsageError, match="'warp' cannot be used"):
-        measure("loop", device="warp")
-    assert all(hasattr(speed, what) for what in MEASUREMENTS)
+        speed.measure("loop", device="warp")
 
 
 def test_a_measurement_takes_the_place_of_the_one_before_and_the_page_follows(tmp_path):
@@ -268,7 +267,9 @@ def test_a_measurement_takes_the_place_of_the_one_before_and_the_page_follows(tm
 def test_a_place_for_the_result_is_looked_at_before_anything_is_measured(tmp_path, monkeypatch):
     measured = []
     found = {"batch": BATCH}
-    monkeypatch.setattr("mnist_utils.bench.measure", lambda *_, **__: measured.append(1) or found)
+    monkeypatch.setattr(
+        "mnist_utils.bench.speed.measure", lambda *_, **__: measured.append(1) or found
+    )
     (tmp_path / "notes.txt").write_text("mine")
     result = CliRunner().invoke(cli, ["bench", "batch", "--to", str(tmp_path / "notes.txt")])
     assert isinstance(result.exception, UsageError) and not measured

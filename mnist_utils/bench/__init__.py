@@ -1,7 +1,6 @@
 """Measurements of speed, and the search for recipes on held-out images.
 
-    result = measure("loop", mirror="/folder/of/mnist", repeats=5)
-    print(show(result))
+    print(show(speed.measure("loop", mirror="/folder/of/mnist", repeats=5)))
 
 A measurement holds `seconds`, a list of turns for each contender; `ratios`, the pairs of contenders
 that are compared turn by turn; `title` and `notes` for its table; and the `machine`. No speed is
@@ -9,11 +8,8 @@ asserted, since machines are shared and noisy; what is compared takes turns in o
 """
 
 import json
-import os
-import platform
 import re
 import statistics
-from datetime import date
 from pathlib import Path
 
 from ..errors import UsageError
@@ -21,47 +17,6 @@ from ..records import write_text
 
 # What can be measured, and how often by default: turns, seeds for target, runs for batch.
 MEASUREMENTS = {"loop": 5, "target": 10, "threads": 5, "batch": 20}
-
-
-def measure(
-    what: str,
-    repeats: int | None = None,
-    device: str = "auto",
-    data_dir: str = "data",
-    mirror: str = "",
-    epochs: int = 2,
-) -> dict:
-    """Measure `what`, one of `MEASUREMENTS`; `epochs` is for batch. A dictionary for `json`.
-
-    Raises UsageError for another name, for a device that cannot be used and where a training fails,
-    and DataError where MNIST cannot be had.
-    """
-    if what not in MEASUREMENTS:
-        names = ", ".join(MEASUREMENTS)
-        raise UsageError(f"there is no {what!r} to measure; choose one of {names}")
-    import torch
-
-    from ..batch.devices import cores
-    from ..data import load_data
-    from ..training import choose_device, device_facts
-    from . import speed
-
-    try:
-        chosen = choose_device(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    load_data("mnist", data_dir, mirror)
-    machine = {
-        "device": device_facts(chosen)["name"],
-        "cores": cores(),
-        "load": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": date.today().isoformat(),
-    }
-    turns = repeats or MEASUREMENTS[what]
-    result = getattr(speed, what)(repeats=turns, device=device, data_dir=data_dir, epochs=epochs)
-    return {what: {"machine": machine} | result}
 
 
 def show(result: dict) -> str:

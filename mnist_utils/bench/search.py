@@ -72,46 +72,26 @@ class Trial:
         if trial.epochs < 1 or trial.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
         try:
-            trial.optimize(trial.model())
+            trial.build()
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"unknown optimizer or activation: {error}") from error
         return trial
 
-    def __str__(self) -> str:
-        """The words that differ from the defaults, in one order, so that equal trials read alike."""
-        words = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                words.append(f"{field.name}={str(value).replace(' ', '_')}")
-        return " ".join(words) or "blocks=seed"
-
-    def model(self) -> torch.nn.Module:
-        """A new network, its weights drawn from torch's global generator."""
+    def build(self, device="cpu") -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """A new network, its weights drawn from torch's global generator, and its optimizer."""
         if self.blocks == "seed":
-            return SeedModel(dropout=0.0)
-        return ConvNet(self.blocks, self.activation)
-
-    def optimize(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of the model's parameters."""
+            model = SeedModel(dropout=0.0)
+        else:
+            model = ConvNet(self.blocks, self.activation)
+        model = model.to(device, memory_format=torch.channels_last)
         rates = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
         if self.optimizer == "muon":
-            return Muon(split_parameters(model), **rates)
+            return model, Muon(split_parameters(model), **rates)
         kinds = {
             "adamw": partial(torch.optim.AdamW, fused=True),
             "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
         }
-        return kinds[self.optimizer](model.parameters(), **rates)
-
-    def augment(self) -> Affine | None:
-        """The distortion of the training images."""
-        a = self.augmentation
-        shear = self.shear
-        if shear < 0:
-            shear = 6 * a
-        if a or shear or self.elastic:
-            return Affine(10 * a, 0.07 * a, 0.1 * a, shear, self.elastic)
-        return None
+        return model, kinds[self.optimizer](model.parameters(), **rates)
 
     def train(
         self, data: Data, seed: int, device: torch.device
@@ -121,11 +101,16 @@ class Trial:
         Where weights are averaged, the average is tested.
         """
         set_seed(seed)
-        model = self.model().to(device, memory_format=torch.channels_last)
-        loader, held_out = make_loaders(
-            data, self.batch_size, seed, device, self.augment(), bool(self.deskew)
-        )
-        optimizer = self.optimize(model)
+        model, optimizer = self.build(device)
+        a = self.augmentation
+        shear = self.shear
+        if shear < 0:
+            shear = 6 * a
+        distort = None
+        if a or shear or self.elastic:
+            distort = Affine(10 * a, 0.07 * a, 0.1 * a, shear, self.elastic)
+        deskew = bool(self.deskew)
+        loader, held_out = make_loaders(data, self.batch_size, seed, device, distort, deskew)
         scheduler = rise_and_fall(optimizer, self.epochs * len(loader), self.warmup)
         average = None
         if self.averaging:
@@ -146,14 +131,14 @@ COLUMNS += ["other words", "kept or dropped, and why"]
 
 def run_trial(run: tuple[str, int], data_dir: str = "data") -> dict:
     """Train a trial with a seed, on one CPU thread; the log's line, with the last two accuracies."""
-    trial = Trial.read(run[0])
+    words, seed = run
     data = load_data("mnist", data_dir, split="holdout")
     device = choose_device("cpu", threads=1)
     started = time.perf_counter()
-    model, passes = trial.train(data, run[1], device)
+    model, passes = Trial.read(words).train(data, seed, device)
     return {
-        "trial": str(trial),
-        "seed": run[1],
+        "trial": words,
+        "seed": seed,
         "parameters": count_parameters(model),
         "accuracies": [tested.accuracy for _, tested in passes[-2:]],
         "train_accuracy": round(passes[-1][0].accuracy, 5),
@@ -254,9 +239,9 @@ def read_trials(path: Path, done: dict) -> list[tuple[str, list[int], list[str],
                     name, _, values = word.partition("=")
                     choices.append([f"{name}={value}" for value in values.split(",")])
                 trials = [" ".join(chosen) for chosen in itertools.product(*choices)]
-                for place, text in enumerate(trials):
-                    if not all((text, seed) in done for seed in seeds):
-                        trials[place] = str(Trial.read(text))
+                for trial in trials:
+                    if not all((trial, seed) in done for seed in seeds):
+                        Trial.read(trial)
             except ValueError as error:
                 raise UsageError(f"{path}, line {number}: {error}") from error
             found.append((heading, seeds, trials, outcome.strip()))

@@ -8,6 +8,7 @@
 import itertools
 import multiprocessing
 import os
+import platform
 import signal
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +37,8 @@ from ..errors import UsageError
 from ..layers import trace_layers
 from ..models import SeedModel
 from ..parameters import find_notebook
-from ..training import choose_device, set_seed, train
+from ..training import choose_device, device_facts, set_seed, train
+from . import MEASUREMENTS
 from .search import Trial, run_trial
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
@@ -49,6 +52,41 @@ QUICKEST = (
 )
 # A program that keeps a core busy. It ends when the process that started it does.
 BUSY = "import os; p = os.getppid()\nwhile os.getppid() == p: sum(range(1_000_000))"
+
+
+def measure(
+    what: str,
+    repeats: int | None = None,
+    device: str = "auto",
+    data_dir: str = "data",
+    mirror: str = "",
+    epochs: int = 2,
+) -> dict:
+    """Measure `what`, one of `MEASUREMENTS`; `epochs` is for batch. A dictionary for `json`.
+
+    Raises UsageError for another name, for a device that cannot be used and where a training fails,
+    and DataError where MNIST cannot be had.
+    """
+    if what not in MEASUREMENTS:
+        names = ", ".join(MEASUREMENTS)
+        raise UsageError(f"there is no {what!r} to measure; choose one of {names}")
+    try:
+        chosen = choose_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    load_data("mnist", data_dir, mirror)
+    machine = {
+        "device": device_facts(chosen)["name"],
+        "cores": cores(),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+    kinds = {"loop": loop, "target": target, "threads": threads, "batch": batch}
+    turns = repeats or MEASUREMENTS[what]
+    result = kinds[what](repeats=turns, device=device, data_dir=data_dir, epochs=epochs)
+    return {what: {"machine": machine} | result}
 
 
 def loop(repeats: int, device: str, data_dir: str, **_) -> dict:
@@ -73,7 +111,8 @@ def target(repeats: int, device: str, data_dir: str, **_) -> dict:
     each training the usual loop takes `STEPS` steps on the same cores; its seconds are scaled to a
     whole training.
     """
-    seconds, pairs = {}, []
+    seconds = {}
+    pairs = []
     goal = float(ASSIGNMENT.target)
     whole = USUAL_EPOCHS * 60_000 / (STEPS * 128)
     notes = [f"usual: {USUAL_EPOCHS} epochs, estimated from {STEPS} steps beside each of ours"]
@@ -101,7 +140,8 @@ def threads(repeats: int, data_dir: str, **_) -> dict:
     """The default beside fixed numbers of threads while no, one or all cores have other work."""
     part = partial(ours, STEPS * 128, "cpu", data_dir)
     contenders = {"default": part, "1 thread": partial(part, 1), "2 threads": partial(part, 2)}
-    seconds, pairs = {}, []
+    seconds = {}
+    pairs = []
     for situation, count in (("quiet", 0), ("one core busy", 1), ("all cores busy", cores())):
         with busy_cores(count):
             found, _ = in_turns(contenders, repeats)
@@ -120,7 +160,8 @@ def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
     Half of the seeds are run both ways, then the other half. A batch pays for starting its
     processes; those of the bare trainings have imported everything before.
     """
-    workers, half = cores(), -(-repeats // 2)
+    workers = cores()
+    half = -(-repeats // 2)
     given = {"threads": "1", "dataset": "mnist", "split": "holdout"}
     given |= {"data_dir": data_dir, "epochs": str(epochs)}
     bare = partial(run_trial, data_dir=data_dir)
