@@ -61,6 +61,7 @@ class Run:
         recorded = {key: value for key, value in self.parameters.items() if key not in NOT_RECORDED}
         self.record = RunRecord.start(name, recorded, seed=seed, against=against)
         self.record.device = device_facts(self.device)
+        self._optimizer = None
 
     def load_data(self) -> Data:
         """The dataset that the parameters name; how many images it has is printed.
@@ -91,13 +92,26 @@ class Run:
         # The cell may be run again, after a stop or for a new model.
         self.record.epochs, self.record.status = [], "running"
         given = {name: part for name, part in parts.items() if part is not None}
+        # The same one where the cell is run again; it must not be watched twice.
+        if optimizer is not self._optimizer:
+            optimizer.register_step_post_hook(self._forecast)
         self._optimizer = optimizer
         self._checkpoints = Checkpoints(
             self.folder, self.record, loader, model=model, optimizer=optimizer, **given
         )
         left = range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
-        with _forecast(optimizer, len(left) * length_hint(loader)):
-            yield from left
+        self._steps = len(left) * length_hint(loader)
+        self._moments = [time.perf_counter()]
+        yield from left
+
+    def _forecast(self, *_) -> None:
+        """After a step: say once, from the first seconds of training, how long all steps take."""
+        self._moments.append(time.perf_counter())
+        before, now = (moment - self._moments[0] for moment in self._moments[-2:])
+        if self._steps and before <= FORECAST < now:
+            about = duration(self._steps * now / (len(self._moments) - 1))
+            # A bar that is shown stays below this line.
+            tqdm.write(f"the training takes about {about} here", file=sys.stdout)
 
     def log(self, trained: Pass, tested: Pass) -> None:
         """Note one finished epoch in the record and keep the state, each whole or not at all."""
@@ -134,30 +148,6 @@ class Run:
         else:
             page = f"reports/{self.record.notebook}/README.md"
             print(f"The records of all seeds are in the repository, not here: see {page} there.")
-
-
-@contextlib.contextmanager
-def _forecast(optimizer: Optimizer, steps: int) -> Iterator[None]:
-    """Within it, say once how long `steps` steps take, from the first ones; 0 is an unknown number."""
-    begun = time.perf_counter()
-    done = 0
-    waiting = steps > 0
-
-    def look(*_) -> None:
-        nonlocal done, waiting
-        done += 1
-        seconds = time.perf_counter() - begun
-        if waiting and seconds > FORECAST:
-            waiting = False
-            about = duration(seconds * steps / done)
-            # A bar that is shown stays below this line.
-            tqdm.write(f"the training takes about {about} here", file=sys.stdout)
-
-    hook = optimizer.register_step_post_hook(look)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _records(name: str) -> list[RunRecord]:

@@ -180,9 +180,9 @@ def test_busy_cores_are_busy_until_the_end_of_the_block():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal to a group")
-@pytest.mark.parametrize("seconds", [0, 2])
-def test_ctrl_c_ends_all_contenders_at_once_without_a_traceback(seconds):
-    """At once, while they start, and after the first turn has begun."""
+@pytest.mark.parametrize("seconds", [4, 20])
+def test_ctrl_c_ends_all_contenders_without_a_traceback(seconds):
+    """While they start, and in the first turn."""
     script = """from functools import partial
 import time
 from mnist_utils.bench.speed import busy_cores, in_turns
@@ -198,7 +198,7 @@ if __name__ == "__main__":
     words = [sys.executable, "-c", script]
     with subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes) as process:
         assert process.stdout.readline() == "begun\n"
-        time.sleep(0.5 + 10 * seconds)
+        time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)
         assert process.communicate(timeout=90)[0] == "interrupted\n"
 

@@ -227,6 +227,11 @@ def test_a_forecast_is_of_what_is_left_and_none_where_the_steps_cannot_be_counte
     for _ in run.epochs(model, optimizer, iter([])):
         optimizer.step()
     assert forecasts() == []
+    # The cell was stopped after a step, before anything was said, and is run again.
+    for _ in range(2):
+        next(run.epochs(model, optimizer, [0] * 30))
+    optimizer.step()
+    assert forecasts() == ["the training takes about 10 minutes here"]
 
 
 def test_a_model_of_ones_own_is_recorded_by_its_class(here):
