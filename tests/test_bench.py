@@ -25,7 +25,7 @@ from mnist_utils.bench.speed import AUGMENT
 from mnist_utils.data import load_data
 from mnist_utils.errors import UsageError
 from mnist_utils.models import SeedModel
-from mnist_utils.parameters import find_notebook
+from mnist_utils.parameters import find_notebook, read_parameters
 
 LOOP = {
     "machine": {"cores": 4},
@@ -203,9 +203,20 @@ if __name__ == "__main__":
         assert process.communicate(timeout=90)[0] == "interrupted\n"
 
 
-def test_a_process_that_dies_is_said():
-    with pytest.raises(UsageError, match="'ours' ended"):
-        speed.in_turns({"ours": partial(os._exit, 1)}, 1)
+@pytest.mark.parametrize(
+    "contender, said",
+    [
+        (partial(os._exit, 1), "'ours' ended with BrokenProcessPool"),
+        (partial(partial, os._exit, 1), "'ours' ended with BrokenProcessPool"),
+        (partial(int, "x"), "'ours' ended with ValueError: invalid literal"),
+        (partial(partial, int, "x"), "'ours' ended with ValueError: invalid literal"),
+    ],
+)
+def test_a_contender_that_dies_or_fails_is_said_without_a_traceback(contender, said, capfd):
+    """As it prepares, and in its turn."""
+    with pytest.raises(UsageError, match=said):
+        speed.in_turns({"ours": contender}, 1)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_bare_training_ends_as_the_notebooks_does(tmp_path):
@@ -221,6 +232,21 @@ def test_a_bare_training_ends_as_the_notebooks_does(tmp_path):
         record.last.validation_loss,
         record.last.validation_correct,
     )
+
+
+def test_a_whole_training_takes_the_next_seed_each_turn_and_gives_its_accuracy(monkeypatch):
+    digits = load_data("digits")
+    monkeypatch.setattr(speed, "load_data", lambda *_: digits)
+    threads = torch.get_num_threads()
+    try:
+        turn = speed.whole_training("cpu", "data", 1)
+        accuracies = [turn(), turn()]
+        trial = Trial.read(f"{speed.QUICKEST}2")
+        _, passes = trial.train(digits, 1, speed.choose_device("cpu", 1))
+    finally:
+        torch.set_num_threads(threads)
+    assert accuracies[1] == passes[-1][1].accuracy != accuracies[0] and len(passes) == 2
+    assert trial.epochs == read_parameters(find_notebook("quickest"))["epochs"].default
 
 
 def test_the_usual_loop_takes_the_epochs_of_the_recorded_recipes():

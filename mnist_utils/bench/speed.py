@@ -16,8 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import date
 from functools import partial
@@ -217,29 +216,26 @@ def in_turns(contenders: dict, repeats: int, first: int = 0) -> tuple[dict, dict
 
     A contender is called once, in a process of its own, since threads and the memory allocator are
     settings of a process; it returns the function that does its turns. The processes use the
-    `first` cores, or all with 0. Raises UsageError where one of them dies.
+    `first` cores, or all with 0. Raises UsageError where one of them fails or dies.
     """
     spawn = multiprocessing.get_context("spawn")
     seconds = {name: [] for name in contenders}
     returned = {name: [] for name in contenders}
     with ExitStack() as stack:
-        pools = {}
-        ready = []
+        pools = {name: stack.enter_context(ProcessPoolExecutor(1, spawn)) for name in contenders}
         # A process that is just starting would answer Ctrl-C with a traceback.
         answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for name, contender in contenders.items():
-            pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, first])
-            pools[name] = stack.enter_context(pool)
-            ready.append(pool.submit(os.getpid))
+        ready = {name: pools[name].submit(_prepare, contenders[name], first) for name in pools}
         signal.signal(signal.SIGINT, answer)
-        wait(ready)
-        for name in [*contenders] * repeats:
-            try:
+        try:
+            for name in ready:
+                ready[name].result()
+            for name in [*contenders] * repeats:
                 taken, result = pools[name].submit(_turn).result()
-            except BrokenProcessPool:
-                raise UsageError(f"the process of {name!r} ended; is there memory?") from None
-            seconds[name].append(taken)
-            returned[name].append(result)
+                seconds[name].append(taken)
+                returned[name].append(result)
+        except Exception as error:  # of whatever kind; the process may have been killed as well
+            raise UsageError(f"{name!r} ended with {type(error).__name__}: {error}") from error
     return seconds, returned
 
 
