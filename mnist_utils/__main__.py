@@ -141,7 +141,7 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     """Execute notebooks into executed copies, pages, plots and records.
 
     Without NOTEBOOK the submission runs. A run that was stopped resumes when the same command is
-    given again, and a run that is done is not repeated.
+    given again. A batch does not repeat runs that are done; a single run is made anew.
     """
     from .batch import devices, executor, plan
     from .parameters import SUBMISSION, find_notebook
