@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -197,12 +196,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     part = folder / f".part-{secrets.token_hex(8)}{path.suffix}"
     try:
         part.touch(exist_ok=False)
+        mode = part.stat().st_mode
         yield part
         if special:
             path.write_bytes(part.read_bytes())
         else:
             if path.is_file():
-                shutil.copymode(path, part)
+                mode = path.stat().st_mode
+            # A library may have written a file of its own in place of ours.
+            part.chmod(mode)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

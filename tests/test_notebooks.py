@@ -18,7 +18,13 @@ from mnist_utils.reports.repository import current
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").glob("*/seed-*/*.ipynb"))
-CHANGES = ("02_falling_rate", "03_augmentation", "04_no_dropout", "05_weight_average")
+CHANGES = (
+    "02_falling_rate",
+    "03_augmentation",
+    "04_no_dropout",
+    "05_weight_average",
+    "06_deskew",
+)
 PLACES = ("dataset", "split", "device_name", "threads", "data_dir", "mirror", "out_dir")
 BOOKKEEPING = {*PLACES, "import", "from", "run", "raise"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(home|root|Users|tmp|var|opt|usr|mnt|work)/|\b[A-Z]:\\\\")

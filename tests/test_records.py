@@ -12,6 +12,7 @@ from conftest import ROOT, make_record
 
 from mnist_utils.errors import RecordError
 from mnist_utils.records import SCHEMA, RunRecord, atomic_write, save_misread, write_text
+from mnist_utils.training import save_weights
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path):
@@ -136,9 +137,15 @@ def test_a_new_file_obeys_the_umask_and_an_old_one_keeps_its_mode(tmp_path, mask
     try:
         write_text(tmp_path / "new", "")
         write_text(tmp_path / "old", "")
+        # A library that writes a file of its own in place of the one it was given.
+        with atomic_write(tmp_path / "own") as part:
+            part.unlink()
+            part.touch(0o600)
+        save_weights(torch.nn.Conv2d(1, 1, 1), tmp_path / "weights")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == mode
+    for name in ("new", "own", "weights"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode, name
     assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o640
 
 
