@@ -16,7 +16,7 @@ from mnist_utils.batch.execute import run_notebook
 from mnist_utils.batch.executor import run_batch
 from mnist_utils.batch.fingerprint import fingerprint
 from mnist_utils.batch.plan import Job, describe, parse_seeds, plan, read_batch
-from mnist_utils.batch.summary import format_summary
+from mnist_utils.batch.summary import Log, format_summary
 from mnist_utils.errors import UsageError
 from mnist_utils.parameters import check_values, find_notebook, read_parameters
 from mnist_utils.records import RunRecord
@@ -556,6 +556,14 @@ def test_bad_seeds_and_jobs_are_refused(notebook, tmp_path, words):
         and "Traceback" not in refused.stderr
         and not (tmp_path / "out").exists()
     )
+
+
+def test_listings_stay_in_the_report_and_bars_come_as_their_last_state(capsys):
+    log = Log()
+    for text in ("begun\n", "layer\n" * 31, "rule\n" * 4, "\r 10%", "\r 90%", "\r100%\n", "end\n"):
+        log.write(text)
+    said = ["begun", "(31 lines: see the report)", *["rule"] * 4, "100%", "end"]
+    assert capsys.readouterr().out.splitlines() == said
 
 
 def test_a_single_run_says_first_what_its_recorded_runs_reach(monkeypatch, tmp_path, capsys):
