@@ -188,7 +188,9 @@ def run_one(job, timeout: float | None, memory: float | None):
             click.echo(f"recorded runs of it: {recorded}")
     limits = {"timeout": timeout, "memory": memory}
     record = run_notebook(job.path, job.values, job.out, render=render, **limits)
-    click.echo(f"{name}: {describe(record)}")
+    # A notebook that came to its verdict has printed it.
+    if record.error or not record.verdict:
+        click.echo(f"{name}: {describe(record)}")
     page = job.folder / f"{name}.html"
     if page.exists():
         click.echo(f"the report: {page}")

@@ -283,6 +283,7 @@ def test_the_submission_runs_on_digits_and_is_not_judged(digits_run):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("Test set: Average loss:") == 2 and "\r" not in result.stdout
     assert result.stdout.splitlines()[-1] == f"the report: {folder / 'quickest.html'}"
+    assert result.stdout.count("not judged: not MNIST (") == 1
     record = RunRecord.load(folder)
     html = (folder / "quickest.html").read_text()
     assert (
