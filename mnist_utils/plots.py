@@ -9,14 +9,13 @@ They are built without pyplot, so nothing is shown, kept open or changed elsewhe
 
 import base64
 import io
-import statistics
 from pathlib import Path
 
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .assignment import ASSIGNMENT
 from .records import RunRecord, atomic_write
@@ -24,6 +23,7 @@ from .records import RunRecord, atomic_write
 # Told apart in grey and by colour-blind readers.
 TRAIN, VALIDATION, TARGET = "#8c8c8c", "#0b5fa5", "#c23b22"
 DPI = 110
+SIZE = (5.6, 3.4)  # in inches; its words can still be read when a phone halves it
 GOAL = float(ASSIGNMENT.target)
 LOWEST, HIGHEST = 0.985, 1.0005  # one accuracy axis for all notebooks, where their curves lie on it
 
@@ -38,9 +38,7 @@ def accuracy_curve(record: RunRecord) -> Figure:
     The axis is the same for all runs. It only reaches below 98.5% where the later two thirds of the
     epochs do; what lies below it, early on, is cut off.
     """
-    validation = [row.validation_accuracy for row in record.epochs]
-    train = [row.train_accuracy for row in record.epochs]
-    figure, axes = _two_curves(record, "Accuracy", train, validation)
+    figure, axes, train, validation = _two_curves(record, "accuracy")
     lowest = min(LOWEST, min(validation[len(validation) // 3 :]) - 0.002)
     _accuracy_axis(axes, max(0.0, lowest), HIGHEST)
     axes.legend(loc="lower right")
@@ -55,12 +53,10 @@ def accuracy_curve(record: RunRecord) -> Figure:
 @own_style
 def loss_curve(record: RunRecord) -> Figure:
     """Mean cross-entropy of each epoch in training and on the validation images, logarithmic."""
-    train = [row.train_loss for row in record.epochs]
-    validation = [row.validation_loss for row in record.epochs]
-    figure, axes = _two_curves(record, "Loss (cross-entropy)", train, validation)
-    axes.set_yscale("log")
+    figure, axes, train, validation = _two_curves(record, "loss")
+    axes.set(yscale="log", ylabel="Loss (cross-entropy)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="upper right")
     figure.alt_text = (
@@ -77,7 +73,7 @@ def seed_curves(records: list[RunRecord], before: list[RunRecord] | None = None)
     To the right, where each seed ended. `before` are the records of a notebook to compare with, in
     grey. The records of a notebook have equally many epochs.
     """
-    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes, ends = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
     # The records, their colour, and the middle and width of their dots.
     groups = [(records, VALIDATION, 0.0, 1.0)]
@@ -111,7 +107,7 @@ def describe_seeds(records: list[RunRecord]) -> str:
     reached = sum(row.validation_correct >= GOAL * row.validation_total for row in ends)
     return (
         f"Validation accuracy by epoch of {records[0].notebook}, {len(records)} seeds: at the last "
-        f"epoch the mean is {statistics.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest "
+        f"epoch the mean is {np.mean(last):.3f}%, the lowest {min(last):.2f}%, the highest "
         f"{max(last):.2f}%; {reached} of {len(records)} are at or above the target line at "
         f"{GOAL:.1%}."
     )
@@ -121,13 +117,13 @@ def describe_seeds(records: list[RunRecord]) -> str:
 def sample_grid(images, labels, rows: int = 2, columns: int = 10) -> Figure:
     """The first images, uint8 or float (N, 28, 28) in 0..255, each under its label."""
     titles = [str(int(label)) for label in labels[: rows * columns]]
-    figure = _grid(images, titles, columns)
+    figure = grid(images, titles, columns)
     figure.alt_text = f"{len(titles)} digits with their labels: {' '.join(titles)}."
     return figure
 
 
 @own_style
-def network(image, layers, columns: int = 10) -> Figure:
+def network(image, layers, columns: int = 7) -> Figure:
     """The layers that `trace_layers` found: above, the maps that leave each; below, what it sees.
 
     A block's height is the map's side, its width the number of maps, both to scale. The frame on
@@ -135,7 +131,7 @@ def network(image, layers, columns: int = 10) -> Figure:
     frame larger than the image ends at its border.
     """
     side, rows = len(image), -(-len(layers) // columns)
-    figure = Figure(figsize=(columns * 1.1, rows * 3.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.85, rows * 2.4), dpi=DPI, layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False)
     widest, told = max(layer.channels[1] for layer in layers), []
     for layer, above, below in zip(layers, grid[::2].flat, grid[1::2].flat):
@@ -168,7 +164,7 @@ def kernels(weight, columns: int = 8) -> Figure:
     size = " x ".join(map(str, weight.shape[1:]))
     largest = abs(weight).max(axis=(1, 2))
     titles = [f"{number}\n{most:.2f}" for number, most in enumerate(largest, 1)]
-    figure = _grid(weight, titles, columns, cmap="RdBu")
+    figure = grid(weight, titles, columns, cmap="RdBu")
     # Each kernel has a scale of its own, even around zero.
     for axes, most in zip(figure.axes, largest):
         axes.images[0].set_clim(-most, most)
@@ -191,7 +187,7 @@ def misclassified(images, labels, probabilities, columns: int = 8, most: int = 2
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     titles = [f"{labels[i]} read {guesses[i]}\n{confidence[i]:.0%}" for i in shown]
     listed = [f"a {labels[i]} read as {guesses[i]} ({confidence[i]:.0%} sure)" for i in shown]
-    figure = _grid(np.asarray(images)[shown], titles, columns)
+    figure = grid(np.asarray(images)[shown], titles, columns)
     figure.alt_text = (
         f"{len(wrong)} of {len(labels)} images are misclassified; shown are {len(shown)}: "
         f"{'; '.join(listed) or 'none'}."
@@ -205,7 +201,7 @@ def confusion(labels, guesses) -> Figure:
     matrix = np.zeros((10, 10), int)
     np.add.at(matrix, (np.asarray(labels), np.asarray(guesses)), 1)
     mistakes = np.where(np.eye(10, dtype=bool), 0, matrix)
-    figure = Figure(figsize=(6, 5.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5, 4.5), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="read as", ylabel="label", xticks=range(10), yticks=range(10))
     axes.imshow(mistakes, cmap="Blues")
     for row, column in zip(*np.nonzero(matrix)):
@@ -243,16 +239,19 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(part, format="png", metadata={"Description": figure.alt_text})
 
 
-def _two_curves(record: RunRecord, label: str, train: list[float], validation: list[float]):
-    figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+def _two_curves(record: RunRecord, what: str):
+    """A figure of "accuracy" or "loss" by epoch, its axes, and the numbers of both curves."""
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     name = record.dataset.get("name")
     data = "" if name == "mnist" else f" (NOT MNIST: {name})"
-    _epoch_axis(axes, label, f"{record.notebook}, seed {record.seed}{data}")
+    _epoch_axis(axes, what.capitalize(), f"{record.notebook}, seed {record.seed}{data}")
     epochs = [row.epoch for row in record.epochs]
+    train = [getattr(row, f"train_{what}") for row in record.epochs]
+    validation = [getattr(row, f"validation_{what}") for row in record.epochs]
     axes.plot(epochs, train, color=TRAIN, linestyle="--", marker=".", label="training")
     axes.plot(epochs, validation, color=VALIDATION, marker="o", label="validation")
-    return figure, axes
+    return figure, axes, train, validation
 
 
 def _epoch_axis(axes, label: str, title: str) -> None:
@@ -265,12 +264,12 @@ def _accuracy_axis(axes, low: float, high: float, digits: int = 1) -> None:
     axes.axhline(GOAL, color=TARGET, linewidth=1, label=f"target {GOAL:.1%}")
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}%}"))
+    axes.yaxis.set_major_formatter(f"{{x:.{digits}%}}")
 
 
-def _grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:
+def grid(images, titles: list[str], columns: int, cmap: str = "gray_r") -> Figure:
     rows = max(1, -(-len(titles) // columns))
-    figure = Figure(figsize=(columns * 0.95, rows * 1.35), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(columns * 0.68, rows * 1.1), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes in grid:
         axes.axis("off")

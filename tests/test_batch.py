@@ -303,7 +303,7 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_describes_its_pictures
     html = (digits_run[1] / "quickest.html").read_text()
     page = Page(html)
     assert all(request.startswith("data:") for request in page.requests)
-    assert len(page.alts) == 9 and all(page.alts)
+    assert len(page.alts) == 10 and all(page.alts)
     assert "@import" not in html and "<script" not in html and len(html) < 1_500_000
 
 

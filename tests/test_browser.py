@@ -24,9 +24,8 @@ from mnist_utils.augment import straighten
 from mnist_utils.data import load_data, load_digits, normalize
 from mnist_utils.models import build_model
 from mnist_utils.reports import pages
-from mnist_utils.reports.export import load_run
+from mnist_utils.reports.export import load_run, program
 from mnist_utils.reports.html import OTHERS
-from mnist_utils.reports.pad import program
 from mnist_utils.reports.results import collect, order, with_weights
 from mnist_utils.training import save_weights
 
@@ -171,9 +170,7 @@ def test_the_ground_of_every_figure_is_the_pages(tab, name, scheme):
         )
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in PAGES if "/seed-" not in name and name != "pad.html"]
-)
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "pad.html"])
 def test_accuracies_are_seen_on_a_phone_without_scrolling_sideways(tab, name):
     open_page(tab, REPORTS / name)
     tab.set_viewport_size(NARROW)
@@ -182,7 +179,35 @@ def test_accuracies_are_seen_on_a_phone_without_scrolling_sideways(tab, name):
         return row && [...row.cells].find((cell) => /\\d\\d\\.\\d+%/.test(cell.textContent));
     }).filter(Boolean).map((cell) => { const range = document.createRange(); range.selectNodeContents(cell);
         return range.getBoundingClientRect().right; })"""
+    lines = [box for box in tab.evaluate(BOXES, ["pre", "Accuracy: .*%\\)"]) if box]
     assert all(edge <= NARROW["width"] for edge in tab.evaluate(edges))
+    assert all(right <= NARROW["width"] for right, _ in lines)
+    assert lines or "/seed-" not in name
+
+
+# The right edge and the number of lines of what a pattern finds in the text inside a selector.
+BOXES = """([selector, pattern]) => [...document.querySelectorAll(selector)].flatMap((part) => {
+    const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) {
+        for (const match of walker.currentNode.textContent.matchAll(new RegExp(pattern, "g"))) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, match.index);
+            range.setEnd(walker.currentNode, match.index + match[0].length);
+            const tops = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+            if (tops.size) found.push([range.getBoundingClientRect().right, tops.size]);
+        }
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "pad.html"])
+def test_no_line_is_broken_inside_the_name_of_an_option(tab, name):
+    open_page(tab, REPORTS / name)
+    commands = ":not(pre) > code, .command, p + .highlight pre"
+    for width in (320, 390):
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert all(lines == 1 for _, lines in tab.evaluate(BOXES, [commands, "--?[a-z][a-z-]*"]))
 
 
 def test_the_index_is_two_screens(tab):
@@ -251,8 +276,7 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(tab, tmp_path):
 @pytest.fixture(scope="module")
 def run():
     """The run whose model the pad opens with."""
-    result = with_weights(REPORTS, collect(REPORTS))[0]
-    return REPORTS / result.name / f"seed-{result.first.seed}"
+    return with_weights(REPORTS, collect(REPORTS))[0]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def show(result: dict) -> str:
         parts.append(_table("ratio in one run", ratios))
         parts.append(_table(one["title"], seconds))
         parts += one["notes"]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(parts)
 
 
 def _table(title: str, rows: dict[str, list[float]]) -> str:

@@ -1,6 +1,6 @@
 """The test digits that are misread most, over all runs that kept which they misread.
 
-    page(read([Path("reports/every_seed/seed-0")]), "every_seed, seeds 0")
+    page(read([Path("reports/every_seed/seed-0")]))
 
 A run keeps in `misread.csv` what `records.save_misread` says.
 """
@@ -14,10 +14,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..errors import RecordError
-from ..plots import DPI, TARGET
+from ..plots import TARGET, grid
 from ..templating import fill
+from .results import ranges
 
 MOST = 24  # digits that are shown
+ALT = "The test digits misread most, each under its label, its guess and how many runs misread it."
 # Test images whose label fewer than three of five raters held, and how many did:
 # mturk/mnist_mturk.json of cleanlab/label-errors, published with Northcutt, Athalye, Mueller (2021),
 # "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks". Only images that the
@@ -42,27 +44,28 @@ class Digit:
         return f"{HELD[self.image]} of 5" if self.image in HELD else ""
 
 
-def read(folders: list[Path]) -> list[list[Digit]]:
+Runs = dict[Path, list[Digit]]  # by folder, what the run misread
+
+
+def read(folders: list[Path]) -> Runs:
     """What these runs misread; those that did not keep it are left out. Raises RecordError."""
-    runs = []
+    runs = {}
     for path in (f / "misread.csv" for f in folders if (f / "misread.csv").exists()):
-        mistakes = []
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    image, label, guess = (int(row[name]) for name in ("image", "label", "guess"))
-                    mistakes.append(Digit(image, label, guess, float(row["confidence"])))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            numbers = [[int(row[name]) for name in ("image", "label", "guess")] for row in rows]
+            sure = [float(row["confidence"]) for row in rows]
+            runs[path.parent] = [Digit(*found, p) for found, p in zip(numbers, sure)]
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise RecordError(f"{path}: not a list of misread images ({error})") from error
-        runs.append(mistakes)
     return runs
 
 
-def rank(runs: list[list[Digit]]) -> list[Digit]:
+def rank(runs: Runs) -> list[Digit]:
     """Every image that any run misread, the most often misread first, then the more confidently."""
     found: dict[int, list[Digit]] = {}
-    for run in runs:
-        for mistake in run:
+    for mistakes in runs.values():
+        for mistake in mistakes:
             found.setdefault(mistake.image, []).append(mistake)
     digits = []
     for image, same in found.items():
@@ -72,39 +75,27 @@ def rank(runs: list[list[Digit]]) -> list[Digit]:
     return sorted(digits, key=lambda digit: (-digit.count, -digit.confidence, digit.image))
 
 
-def page(runs: list[list[Digit]], counted: str) -> str:
-    """The page as Markdown; `counted` names the runs."""
-    return fill(
-        "hardest.md.j2",
-        counted=counted,
-        n=len(runs),
-        digits=rank(runs),
-        alt=describe(runs),
-        shown=MOST,
-        held=len(HELD),
-    )
+def page(runs: Runs) -> str:
+    """The page as Markdown, which begins with the runs that are counted."""
+    seeds: dict[str, list[int]] = {}
+    for folder in runs:
+        seeds.setdefault(folder.parent.name, []).append(int(folder.name.removeprefix("seed-")))
+    counted = "; ".join(f"{name}, seeds {ranges(numbers)}" for name, numbers in seeds.items())
+    facts = {"counted": counted, "digits": rank(runs), "alt": ALT, "shown": MOST}
+    return fill("hardest.md.j2", n=len(runs), held=len(HELD), **facts)
 
 
-def describe(runs: list[list[Digit]]) -> str:
-    """The alternative text of `picture`; the page's table holds what stands in it."""
-    shown = min(MOST, len(rank(runs)))
-    return f"The {shown} test digits misread most over {len(runs)} runs, each with label and guess."
-
-
-def picture(images, runs: list[list[Digit]], columns: int = 6) -> Figure:
+def picture(images, runs: Runs) -> Figure:
     """The digits misread most, from test `images`, uint8 (10000, 28, 28): label, guess, how many runs."""
-    digits = rank(runs)[:MOST]
-    rows = max(1, -(-len(digits) // columns))
-    figure = Figure(figsize=(columns * 0.95, rows * 1.45), dpi=DPI, layout="constrained")
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.axis("off")
-        if place < len(digits):
-            digit = digits[place]
-            doubt, color = ("?", TARGET) if digit.label_held else ("", "black")
-            title = f"{digit.label}{doubt} read {digit.guess}\n{digit.count} of {len(runs)}"
-            axes.imshow(images[digit.image], cmap="gray_r", vmin=0, vmax=255)
-            axes.set_title(title, fontsize=9, color=color)
-    figure.alt_text = describe(runs)
+    digits, titles = rank(runs)[:MOST], []
+    for digit in digits:
+        doubt = "?" if digit.label_held else ""
+        titles.append(f"{digit.label}{doubt} read {digit.guess}\n{digit.count}/{len(runs)}")
+    figure = grid([images[digit.image] for digit in digits], titles, columns=6)
+    for axes, digit in zip(figure.axes, digits):
+        if digit.label_held:
+            axes.title.set_color(TARGET)
+    figure.alt_text = ALT
     return figure
 
 
@@ -119,7 +110,7 @@ def cached_test_set(data_dir: str | Path):
         return None
 
 
-def to_try(images, labels, runs: list[list[Digit]]) -> list[dict]:
+def to_try(images, labels, runs: Runs) -> list[dict]:
     """Test images for the pad: the ten misread most, then the first of each digit, as dictionaries of
     `image` (its place among the 10,000), `label` and `pixels` (base64 of 784 bytes)."""
     labels = [int(label) for label in labels]

@@ -10,6 +10,8 @@ import mimetypes
 import os
 import re
 import shlex
+from contextlib import suppress
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -33,24 +35,18 @@ OTHERS = {
 def render(notebook: Path, root: Path | None = None) -> Path:
     """Write the executed `notebook` as HTML beside it and return that path.
 
-    Cells tagged `no-report` are left out, code is folded. On top stand what the record beside it
-    says, rule by rule, the command that repeats the run, and a list of contents. `root` is the
-    folder of reports whose other pages the header leads to. Pictures are taken from beside the
-    notebook, or from beside its source, which papermill noted. Equal input gives equal bytes.
-    Raises UsageError for a file that is no notebook.
+    Cells tagged `no-report` are left out, code is folded. On top stand the verdict on the record
+    beside it, the command that repeats the run and a list of contents. The header leads to the other
+    pages of the reports in `root`. Pictures are taken from beside the notebook or from beside its
+    source, which papermill noted. Raises UsageError for a file that is no notebook.
     """
     from nbconvert import HTMLExporter
-    from traitlets.config import Config
 
     noted = read_notebook(notebook)["metadata"].get("papermill", {})
     source = Path(str(noted.get("input_path", notebook)))
-    remove = {"enabled": True, "remove_cell_tags": {"no-report"}}
-    exporter = HTMLExporter(
-        config=Config({"TagRemovePreprocessor": remove}),
-        template_name="report",
-        extra_template_basedirs=[str(TEMPLATES)],
-        embed_images=True,
-    )
+    # templates/report/conf.json leaves out the cells tagged so.
+    places = {"template_name": "report", "extra_template_basedirs": [str(TEMPLATES)]}
+    exporter = HTMLExporter(**places, embed_images=True)
     path = notebook.with_suffix(".html")
     facts = {"policy": policy(), "header": header(path, root)}
     page = _soup(exporter.from_filename(str(notebook), facts)[0])
@@ -62,82 +58,76 @@ def render(notebook: Path, root: Path | None = None) -> Path:
     return path
 
 
-def render_page(markdown: Path, root: Path, scripts: tuple[str, ...] = ()) -> Path:
-    """Write a README.md of the reports in `root` as index.html beside it, with these templates as
-    its scripts, and return that path."""
+def render_page(markdown: Path, root: Path) -> Path:
+    """Write a README.md of the reports in `root` as index.html beside it and return that path."""
     from nbconvert.filters import markdown2html
 
     path = markdown.with_name("index.html")
     body = _soup(markdown2html(markdown.read_text("utf-8")))
     _finish(body, root, [markdown.parent])
     title = body.h1.get_text() if body.h1 else markdown.parent.name
-    write_text(path, whole_page(path, root, title, str(body), scripts))
+    write_page(path, root, title, str(body), ["sort.js"] if path.parent.name == "search" else [])
     return path
 
 
-def whole_page(path: Path, root: Path, title: str, body: str, scripts: tuple[str, ...]) -> str:
-    """The page that will lie at `path`: header, HTML `body`, and the scripts of these names."""
+def write_page(path: Path, root: Path, title: str, body: str, scripts: list[str]) -> None:
+    """Write the page at `path`: header, HTML `body`, and these templates as its scripts."""
     code = [(TEMPLATES / name).read_text("utf-8") for name in scripts]
     facts = dict(title=title, header=header(path, root), body=body, scripts=code)
-    return fill("page.html.j2", policy=policy(*code), style=STYLE.read_text("utf-8"), **facts)
+    style = STYLE.read_text("utf-8")
+    write_text(path, fill("page.html.j2", policy=policy(*code), style=style, **facts))
 
 
 def header(path: Path, root: Path | None) -> str:
     """What stands on top of the page at `path`: the project and its assignment, where the reader is,
     the pages before and after, and all others of the reports in `root`, where there are any."""
-    places = {} if root is None else _places(root, path)
-    here = path.name if root is None else path.relative_to(root).as_posix()
-    return fill(
-        "header.html.j2",
-        rules=ASSIGNMENT,
-        places=[(p, name, os.path.relpath(root / p, path.parent)) for p, name in places.items()],
-        here=here,
-        # The page of one run has the neighbours of its notebook's page.
-        own=here if here in places else f"{here.partition('/')[0]}/index.html",
-        title=path.parent.name if here.endswith("index.html") else path.stem,
-        run=path.parent.name if path.parent.name.startswith("seed-") else "",
-        others=OTHERS,
-    )
+    found, here = {}, path.name
+    if root is not None:
+        found, here = places(root, path), path.relative_to(root).as_posix()
+    links = [
+        (place, name, os.path.relpath(root / place, path.parent)) for place, name in found.items()
+    ]
+    # The page of one run has the neighbours of its notebook's page.
+    own = here if here in found else f"{here.partition('/')[0]}/index.html"
+    facts = dict(rules=ASSIGNMENT, places=links, here=here, own=own, path=path, others=OTHERS)
+    return fill("header.html.j2", **facts)
 
 
-def _places(root: Path, path: Path) -> dict[str, str]:
+def places(root: Path, path: Path | None = None) -> dict[str, str]:
     """The pages of the reports in their order, index first: place inside `root` and name of each.
 
     The page that will lie at `path` is one of them, whether it is there yet or not.
     """
     runs = {run.parent.parent for run in root.glob("*/seed-*/run.json")}
     names = sorted((f.name for f in runs if (f / "README.md").exists()), key=order)
-    places = {"index.html": "Home"} | {f"{name}/index.html": name for name in names}
-    return places | others(root, path)
+    found = {"index.html": "Home"} | {f"{name}/index.html": name for name in names}
+    for place, name in OTHERS.items():
+        source = root / place.replace("index.html", "README.md")
+        if source.exists() or root / place == path:
+            found[place] = name
+    return found
 
 
-def others(root: Path, path: Path | None = None) -> dict[str, str]:
-    """Those of `OTHERS` that the reports in `root` have, or that will lie at `path`."""
-    sources = {place: root / place.replace("index.html", "README.md") for place in OTHERS}
-    return {p: OTHERS[p] for p, source in sources.items() if source.exists() or root / p == path}
-
-
-def refresh(executed: Path, source: Path) -> bool:
+def refresh(executed: Path, source: Path) -> None:
     """Give an executed notebook the words that `source` has now, where their code is the same.
 
     A result over many seeds is known only after the runs it tells of; code and outputs stay as they
-    were executed. Returns whether anything changed.
+    were executed.
     """
     if not (executed.exists() and source.exists()):
-        return False
-    done, now = read_notebook(executed), read_notebook(source)
+        return
+    done, new = read_notebook(executed), read_notebook(source)["cells"]
     old = [c for c in done["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
-    pairs = [(c, new) for c, new in zip(old, now["cells"]) if c["source"] != new["source"]]
-    words = all(c["cell_type"] == new["cell_type"] == "markdown" for c, new in pairs)
-    if not pairs or not words or len(old) != len(now["cells"]):
-        return False
-    for cell, new in pairs:
-        cell["source"] = new["source"]
+    changed = [(a, b) for a, b in zip(old, new) if a["source"] != b["source"]]
+    words = all(a["cell_type"] == b["cell_type"] == "markdown" for a, b in changed)
+    if not changed or not words or len(old) != len(new):
+        return
+    for cell, now in changed:
+        cell["source"] = now["source"]
     for cell in done["cells"]:
         # As notebooks are kept, a line of text on each line of the file.
         cell["source"] = cell["source"].splitlines(keepends=True)
     write_text(executed, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
-    return True
 
 
 def _facts(notebook: Path) -> dict:
@@ -146,16 +136,9 @@ def _facts(notebook: Path) -> dict:
         record = RunRecord.load(notebook.parent)
     except RecordError:
         return {"record": None}
-    beside = {"record": "run.json", "metrics": "metrics.csv", "executed notebook": notebook.name}
-    beside |= {"weights": "model.safetensors", "all seeds": "../README.md"}
     verdicts = judge(record)
-    return {
-        "record": record,
-        "verdicts": verdicts,
-        "overall": overall(verdicts),
-        "command": command(record, notebook),
-        "links": {name: file for name, file in beside.items() if (notebook.parent / file).exists()},
-    }
+    facts = {"record": record, "verdicts": verdicts, "overall": overall(verdicts)}
+    return facts | {"command": command(record, notebook), "notebook": notebook}
 
 
 def command(record: RunRecord, notebook: Path) -> str:
@@ -163,10 +146,9 @@ def command(record: RunRecord, notebook: Path) -> str:
     words = ["python", "-m", "mnist_utils", "run", notebook.stem, "--seed", str(record.seed)]
     resolved = {"dataset": record.dataset.get("name"), "threads": record.device.get("threads")}
     used = record.parameters | {name: v for name, v in resolved.items() if v is not None}
-    try:
+    declared = {}
+    with suppress(UsageError):
         declared = read_parameters(notebook)
-    except UsageError:
-        declared = {}
     for name, value in used.items():
         if name in declared and value != declared[name].default:
             words += ["-p", name, str(value)]
@@ -187,6 +169,11 @@ def _finish(page, root: Path | None, folders: list[Path]) -> None:
         table.wrap(page.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
     for wide in page("pre"):
         wide["tabindex"] = "0"
+    # A line would be broken behind a hyphen, and an option's name with it.
+    for code in page.select(":not(pre) > code, .command, p + .highlight pre"):
+        for text in code.find_all(string=re.compile("-")):
+            whole = r'<span class="word">\g<0></span>'
+            text.replace_with(_soup(re.sub(r"\S*-\S*", whole, escape(text, quote=False))))
 
 
 def _picture(src: str, folders: list[Path]) -> str:
@@ -196,7 +183,7 @@ def _picture(src: str, folders: list[Path]) -> str:
     for folder in folders:
         file = folder / unquote(src)
         kind = mimetypes.guess_type(file.name)[0] or ""
-        if "://" not in src and kind.startswith("image/") and file.is_file():
+        if kind.startswith("image/") and file.is_file():
             data = base64.b64encode(file.read_bytes()).decode()
             return src if folder == folders[0] else f"data:{kind};base64,{data}"
     return ""
@@ -218,9 +205,7 @@ def _target(href: str, folder: Path, root: Path | None) -> str:
         path = f"../../{Path(path).stem}/README.md"
     if not (folder / path).exists():
         return ""
-    if path.endswith("README.md"):
-        path = path.removesuffix("README.md") + "index.html"
-    return path + (place and f"#{place}")
+    return re.sub(r"README\.md$", "index.html", path) + (place and f"#{place}")
 
 
 def _soup(text: str):

@@ -46,8 +46,9 @@ def rename(new: str, root: Path = Path()) -> list[Path]:
     if not re.fullmatch(FORM, new, re.ASCII) or new.endswith(("/.", "/..", ".git")):
         raise UsageError(f"the repository must be given as owner/name, got {new!r}")
     old, changed = current(root), []
-    hosts = r"((?:github\.com|google\.com/github)/)"
-    link = re.compile(rf"{hosts}{re.escape(old)}(?!\.?[\w-])".encode())
+    link = re.compile(
+        rf"((?:github\.com|google\.com/github)/){re.escape(old)}(?!\.?[\w-])".encode()
+    )
     naming = {path for pattern in NAMING for path in root.glob(pattern) if path.is_file()}
     for path in [*sorted(naming), root / PROJECT]:
         before = path.read_bytes()

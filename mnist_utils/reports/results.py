@@ -5,11 +5,11 @@ for result in collect(Path("reports")):
 """
 
 import re
-import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, stdev
 
 from ..assignment import ASSIGNMENT, PASS, judge
 from ..errors import RecordError, UsageError
@@ -17,7 +17,7 @@ from ..parameters import read_notebook
 from ..records import RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
     """All completed runs of one notebook on MNIST's test images, by seed.
 
@@ -28,35 +28,25 @@ class Result:
     records: dict[int, RunRecord]
     words: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def first(self) -> RunRecord:
-        return self.records[min(self.records)]
+    def __post_init__(self):
+        runs = self.records.values()
+        self.first = self.records[min(self.records)]
+        self.title = self.words.get("title") or self.name
+        self.numbered = self.name[:1].isdigit()
+        self.parameters = self.first.model["parameters"]
+        self.epochs = len(self.first.epochs)
+        # In percent, seed by seed. The last epoch counts; the best is shown, never the result.
+        self.last = [100 * run.last.validation_accuracy for run in runs]
+        self.best = [100 * run.best.validation_accuracy for run in runs]
+        self.mean = mean(self.last)
+        # Of the seeds that reach the target; of equal shares the one of more seeds is surer.
+        self.share = (self.reaching(self.last) / len(runs), len(runs))
 
     @property
-    def title(self) -> str:
-        return self.words.get("title") or self.name
-
-    @property
-    def parameters(self) -> int:
-        return self.first.model["parameters"]
-
-    @property
-    def epochs(self) -> int:
-        return len(self.first.epochs)
-
-    @property
-    def last(self) -> list[float]:
-        """The accuracy at the last epoch, in percent, seed by seed."""
-        return [100 * record.last.validation_accuracy for record in self.records.values()]
-
-    @property
-    def best(self) -> list[float]:
-        """The same at the best epoch: shown, never the result."""
-        return [100 * record.best.validation_accuracy for record in self.records.values()]
-
-    @property
-    def mean(self) -> float:
-        return statistics.mean(self.last)
+    def passes(self) -> bool:
+        """Whether the mean reaches the target and a seed at least satisfies each other rule."""
+        others = all(passed for _, passed, _ in self.rules()[1:])
+        return others and self.reaching([self.mean]) == 1
 
     def reaching(self, accuracies: list[float]) -> int:
         """How many of the accuracies, in percent, are at or above the assignment's target."""
@@ -65,7 +55,7 @@ class Result:
     def rules(self) -> list[tuple[str, int, str]]:
         """Each rule of the assignment, how many seeds pass it, and the evidence over all of them."""
         rows = []
-        for said in zip(*(judge(record) for record in self.records.values())):
+        for said in zip(*map(judge, self.records.values())):
             passed = sum(verdict.outcome == PASS for verdict in said)
             evidence = said[0].evidence
             if any(verdict.evidence != evidence for verdict in said):
@@ -87,26 +77,17 @@ class Result:
 
 
 def collect(root: Path, only: str = "*") -> list[Result]:
-    """The results under `root`, a folder a notebook and in it one a seed; numbered notebooks last.
-
-    `only` is a pattern of the notebooks' names.
+    """The results of the notebooks that the pattern `only` names under `root`; numbered ones last.
 
     A record that cannot be read, or that is not its folder's, is left out, and standard error says
     so. Raises RecordError where the seeds of a notebook were not run alike.
     """
     found: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(root.glob(f"{only}/seed-*/run.json")):
+        folder = path.parent
         # A copy such as seed-0.previous is no run that counts.
-        if not re.fullmatch(r"seed-\d+", path.parent.name):
-            continue
-        try:
-            record = _read(path.parent)
-        except RecordError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        data = record.dataset.get("name"), record.dataset.get("split")
-        if record.status == "completed" and data == ("mnist", "assignment"):
-            found.setdefault(path.parent.parent.name, {})[record.seed] = record
+        if re.fullmatch(r"seed-\d+", folder.name) and (record := _read(folder)):
+            found.setdefault(folder.parent.name, {})[record.seed] = record
     results = []
     for name in sorted(found, key=order):
         records = dict(sorted(found[name].items()))
@@ -127,21 +108,22 @@ def run_folders(root: Path, results: Iterable[Result]) -> list[Path]:
     return [root / result.name / f"seed-{seed}" for result in results for seed in result.records]
 
 
-def with_weights(root: Path, results: Iterable[Result]) -> list[Result]:
-    """The results whose first seed's weights were kept, the highest mean first."""
-    kept = [r for r in results if (run_folders(root, [r])[0] / "model.safetensors").exists()]
-    return sorted(kept, key=lambda result: -result.mean)
+def with_weights(root: Path, results: Iterable[Result]) -> list[Path]:
+    """The folders of first seeds whose weights were kept, the highest mean first."""
+    best = sorted(results, key=lambda result: -result.mean)
+    first = [root / result.name / f"seed-{result.first.seed}" for result in best]
+    return [folder for folder in first if (folder / "model.safetensors").exists()]
 
 
 def paired(result: Result, other: Result) -> list[float]:
     """By how many points at the last epoch `result` is better than `other`, for each seed of both."""
-    mine, theirs = (dict(zip(r.records, r.last)) for r in (result, other))
-    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+    theirs = dict(zip(other.records, other.last))
+    return [mine - theirs[s] for s, mine in zip(result.records, result.last) if s in theirs]
 
 
 def spread(values: list[float]) -> float:
     """The standard deviation over seeds; 0 for a single one."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def interval(values: list[float], form: str = ".3f") -> str:
@@ -150,9 +132,8 @@ def interval(values: list[float], form: str = ".3f") -> str:
 
     if len(values) < 2:
         return "one seed"
-    mean = statistics.mean(values)
-    half = t.ppf(0.975, len(values) - 1) * spread(values) / len(values) ** 0.5
-    return f"{mean - half:{form}} to {mean + half:{form}}"
+    half = t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return f"{mean(values) - half:{form}} to {mean(values) + half:{form}}"
 
 
 def wilson(count: int, n: int) -> str:
@@ -163,17 +144,31 @@ def wilson(count: int, n: int) -> str:
     return f"{low:.0%} to {high:.0%}"
 
 
-def _read(folder: Path) -> RunRecord:
-    """The record in `folder`, once everything that pages say of it can be said."""
-    path, record = folder / "run.json", RunRecord.load(folder)
+def ranges(seeds: Iterable[int]) -> str:
+    """0, 1, 2 as "0-2"; where there are gaps, each seed."""
+    seeds = sorted(seeds)
+    if len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
+
+
+def _read(folder: Path) -> RunRecord | None:
+    """The record in `folder` where it counts and everything that pages say of it can be said."""
     try:
+        record = RunRecord.load(folder)
         judge(record)
         _recipe(record)
+        if record.status != "completed":
+            return None
+        if folder.name != f"seed-{record.seed}" or not record.epochs:
+            raise ValueError("no completed run of this folder's seed")
+        data = record.dataset.get("name"), record.dataset.get("split")
+        return record if data == ("mnist", "assignment") else None
+    except RecordError as error:
+        print(f"left out: {error}", file=sys.stderr)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: damaged record ({error})") from error
-    if record.status == "completed" and (folder.name != f"seed-{record.seed}" or not record.epochs):
-        raise RecordError(f"{path}: no completed run of this folder's seed")
-    return record
+        print(f"left out: {folder / 'run.json'}: damaged record ({error})", file=sys.stderr)
+    return None
 
 
 def _recipe(record: RunRecord) -> str:
@@ -193,15 +188,13 @@ def _words(path: Path) -> dict[str, str]:
 
 
 def overview(root: Path, only: str = "*") -> dict[str, str]:
-    """By notebook, what its recorded runs reach and how long they train, in a line.
-
-    `only` is a pattern of the notebooks' names.
-    """
+    """By notebook, what its recorded runs reach and how long they train, in a line."""
     lines = {}
     for result in collect(root, only):
         runs = result.records.values()
-        seconds = statistics.mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
-        reached = f"{result.mean:.2f}% on average over {len(runs)} seeds"
-        passed = f"{result.reaching(result.last)} of them at 99.40% or more"
-        lines[result.name] = f"{reached}, {passed}, {seconds:.0f} s of training"
+        seconds = mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
+        lines[result.name] = (
+            f"{result.mean:.2f}% on average over {len(runs)} seeds, {result.reaching(result.last)} "
+            f"of them at 99.40% or more, {seconds:.0f} s of training"
+        )
     return lines

@@ -1,5 +1,5 @@
 // A network's forward pass. A map is {channels, height, width, data}, the data row by row, channel after channel.
-// The steps come from mnist_utils/reports/pad.py; step k takes maps by number (0 is the image) and makes map k.
+// The steps come from mnist_utils/reports/export.py; step k takes maps by number (0 is the image) and makes map k.
 
 function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
