@@ -48,11 +48,11 @@ def judge(record) -> list[Verdict]:
 
 
 def overall(verdicts: list[Verdict]) -> str:
-    """ "fail" where a rule failed, else "not judged" where one could not be judged, else "pass"."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+    """ "fail" where a rule failed, else "pass", or what another rule has that is neither."""
+    outcomes = [verdict.outcome for verdict in verdicts]
     if FAIL in outcomes:
         return FAIL
-    return NOT_JUDGED if NOT_JUDGED in outcomes else PASS
+    return next((outcome for outcome in outcomes if outcome != PASS), PASS)
 
 
 def summary(record) -> str:

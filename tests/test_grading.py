@@ -158,7 +158,6 @@ def test_a_notebook_without_outputs_shows_nothing_but_its_code():
     assert (
         outcomes(iteration) == [NOT_SHOWN, NOT_SHOWN, NOT_SHOWN, PASS] and iteration.model == "Net"
     )
-    assert any("never executed" in flag for flag in iteration.flags)
 
 
 # Parameters
@@ -789,7 +788,7 @@ def test_testing_again_at_the_end_is_no_epoch():
     )
     iteration = only(notebook(*cells))
     assert iteration.training.epochs == 2 and percents(iteration.training) == [99.3, 99.35]
-    assert any("tested again: 99.41%" in flag for flag in iteration.flags)
+    assert percents_of(iteration.training.after) == [99.41]
 
 
 def test_sections_of_a_readme_are_iterations():
@@ -845,7 +844,6 @@ def trained(source: str = "t()", correct=(9942,), *outputs, **facts) -> dict:
 
 
 FLAGS = [
-    ([trained("t()", (9991, 9992))], "more than is plausible"),
     (
         [trained("DataLoader(d, batch_size=128)", iterations=79)],
         "79 iterations at batch 128 are 10,000 images",
@@ -859,8 +857,6 @@ FLAGS = [
         "tested on 5,000 images",
     ),
     ([code("a", execution_count=5), trained(execution_count=3)], "[3] stands after [5]"),
-    ([code("a"), code("b = 1", execution_count=None), trained()], "never run: cell 2"),
-    ([code("a"), trained(execution_count=None)], "outputs without an execution count: cell 2"),
     (
         [trained("t()", (9942,), made.error("ValueError", "no"))],
         "cell 1 ended with an error: ValueError: no",
@@ -872,14 +868,6 @@ FLAGS = [
 def test_flags_for_a_human_eye(cells, flag):
     (iteration,) = iterations(notebook(*cells))
     assert any(flag in said for said in iteration.flags), iteration.flags
-
-
-def test_cells_whose_count_colab_did_not_keep_are_not_said_to_be_never_run():
-    cells = (
-        code("import torch", execution_count=0),
-        code("t()", course_log([9942]), execution_count=4),
-    )
-    assert only(notebook(*cells)).flags == []
 
 
 def test_what_was_stopped_or_cut_off_is_not_passed():
@@ -1128,10 +1116,10 @@ SLOW = {
 
 @pytest.mark.parametrize("name", SLOW)
 def test_time_is_bounded_whatever_the_text(tmp_path, name):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: the machine may be busy
     graded(tmp_path, SLOW[name], "a.txt")
     graded(tmp_path, notebook(code("evaluate()", SLOW[name])))
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize(
@@ -1151,11 +1139,11 @@ def test_time_is_bounded_whatever_the_text(tmp_path, name):
     ],
 )
 def test_tags_take_linear_time(piece):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: the machine may be busy
     text = piece * (200_000 // len(piece))
     text_of(text)
     only_text = read_document("a.html", text.encode())
-    assert only_text.cells and time.perf_counter() - began < 20
+    assert only_text.cells and time.process_time() - began < 20
 
 
 BREAKERS = (

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import submissions as made
@@ -66,6 +67,8 @@ def test_a_roster_names_students_and_who_handed_in_nothing(tmp_path, separator):
         ("", "", PASS),
     ]
     assert grades[2].problems == ["nothing was handed in"] and grades[3].name == "other.ipynb"
+    shown = output.terminal_table(grades)
+    assert "Bo Li (s_1234_x.ipynb)" in shown and "Eve (Eve)" not in shown
 
 
 def test_a_roster_without_a_heading_has_names_and_paths(tmp_path):
@@ -131,6 +134,17 @@ def test_submissions_with_the_same_log_are_named(tmp_path, capsys):
     assert [one.alike for one in grades] == [["bob.ipynb"], ["ann.ipynb"], []]
     assert "the same log, accuracy by accuracy" in output.to_html(grades, FOURTH).lower()
     assert "ann.ipynb: the same log as bob.ipynb" in output.terminal_table(grades)
+    (tmp_path / "roster.csv").write_text("Ann,ann.ipynb\nBo Li,bob.ipynb\n")
+    grades = grade([folder], each=True, roster=tmp_path / "roster.csv")
+    assert [one.alike for one in grades] == [["Bo Li"], ["Ann"], []]
+
+
+def test_of_very_many_with_the_same_log_twenty_are_named(tmp_path):
+    (one,) = grade([handed_in(tmp_path, ann=(9901, 9930, 9941)) / "ann.ipynb"])
+    grades = [replace(one, name=f"{n:02}.ipynb") for n in range(40)]
+    course.name_alike(grades)
+    assert {len(grade.alike) for grade in grades} == {20}
+    assert not [grade for grade in grades if grade.name in grade.alike]
 
 
 def test_what_a_readme_claims_stands_on_a_line_of_its_own(tmp_path):

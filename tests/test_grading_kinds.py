@@ -172,7 +172,32 @@ def test_epochs_that_were_chosen_say_how_far_the_training_went(tmp_path, numbers
     assert read(tmp_path, f"# A\n\n{table}", "a.md")[0] == (FAIL if epochs >= 20 else NOT_SHOWN)
 
 
+@pytest.mark.parametrize(
+    "said", ["Streaming output truncated to the last 5000 lines.", "Output exceeds the size limit."]
+)
+def test_a_log_whose_beginning_a_program_cut_off_shows_no_number_of_epochs(tmp_path, said):
+    data = notebook(NET, TABLE, code(LOOP, f"{said}\n{course_log([9930, 9941], heading='')}"))
+    verdicts = result(tmp_path, data).best.verdicts
+    assert [one.outcome for one in verdicts] == [PASS, PASS, NOT_SHOWN, PASS]
+    assert "the log's beginning is not shown" in verdicts[2].evidence
+
+
+def test_every_second_epoch_of_a_log_that_begins_later(tmp_path):
+    log = "".join(f"Epoch {n}: test accuracy 99.4{n % 10}%\n" for n in (11, 13, 15, 17))
+    training = result(tmp_path, notebook(TABLE, code(LOOP, log))).best.iteration.training
+    assert (training.first_epoch, training.epochs, training.best_epoch) == (11, 7, 17)
+
+
 # Keras called an epoch at a time, with other headings around
+
+
+def test_keras_that_evaluates_after_each_fit(tmp_path):
+    log = ""
+    for n in (1, 2, 3):
+        log += "Epoch 1/1\n469/469 [==============================] - 9s - loss: 0.1 - acc: 0.97\n"
+        log += f"[0.0281, 0.994{n}]\n"
+    source = "for e in range(3):\n    model.fit(x, y, epochs=1)\n    print(model.evaluate(a, b))"
+    assert read(tmp_path, notebook(TABLE, code(source, log)))[:4] == (PASS, 1, 3, 99.43)
 
 
 @pytest.mark.parametrize(

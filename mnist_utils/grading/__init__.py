@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..assignment import FAIL, PASS
+from ..assignment import FAIL, PASS, overall
 from . import course
 from .archive import Source, find_submissions, read, reason
 from .iterations import NOTHING, Iteration, find_iterations
 from .lines import TooLong, within
-from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules, overall
+from .rules import FOURTH, NOT_SHOWN, Judgement, Rules, judge, load_rules
 
 __all__ = ["FOURTH", "Grade", "Judged", "NOT_SHOWN", "Rules", "grade", "load_rules"]
 SECONDS = 60.0  # that one submission may take
@@ -81,7 +81,7 @@ class Grade:
     @property
     def outcome(self) -> str:
         """Of the best iteration: a submission passes where one of them satisfies all rules."""
-        return overall(self.shown.verdicts)
+        return self.best.outcome if self.best else NOT_SHOWN
 
 
 def grade(

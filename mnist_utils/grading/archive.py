@@ -63,19 +63,17 @@ def find_submissions(paths: list[str | Path], each: bool = False) -> list[Source
         except Exception as error:  # of whatever kind a damaged archive raises
             said = f"{clean_name(str(path))} cannot be read ({reason(error)})"
             raise UsageError(said) from None
-        for top in sorted(filter(_is_submission, tops)):
-            place = (str(path), top) if is_zip else (str(path / top),)
-            found.append(Source(clean_name(top.rstrip("/")), *place))
+        for top in sorted(tops):
+            suffix = PurePosixPath(top).suffix.lower()
+            is_read = top.endswith("/") or (suffix in (*FORMS, ".zip") and suffix != ".py")
+            if is_read and not _passed_over(top.rstrip("/")):
+                place = (str(path), top) if is_zip else (str(path / top),)
+                found.append(Source(clean_name(top.rstrip("/")), *place))
     if not found:
         raise UsageError(
             "nothing to grade there; a submission is a notebook, HTML, Markdown, text, folder, zip"
         )
     return found
-
-
-def _is_submission(name: str) -> bool:
-    is_read = PurePosixPath(name).suffix.lower() in {*FORMS, ".zip"} - {".py"}
-    return not _passed_over(name.rstrip("/")) and (name.endswith("/") or is_read)
 
 
 def _passed_over(part: str) -> bool:

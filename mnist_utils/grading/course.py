@@ -37,9 +37,11 @@ def read_roster(path: Path) -> list[Student]:
         rows = [[clean_name(cell) for cell in row] for row in table]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{clean_name(str(path))} cannot be read as a roster ({error})") from None
-    fields = [HEADINGS.get(cell.lower(), "") for cell in rows[0]] if rows else []
-    rows = rows[1:] if any(fields) else rows
-    fields = fields if any(fields) else ["name", "path"]
+    fields = [HEADINGS.get(cell.lower(), "") for cell in rows[0]]
+    if any(fields):
+        del rows[0]
+    else:
+        fields = ["name", "path"]
     students = [Student(**{f: c for f, c in zip(fields, row) if f}) for row in rows if any(row)]
     if not students:
         raise UsageError(f"{clean_name(str(path))} names no student")
@@ -78,7 +80,9 @@ def name_alike(grades: list) -> None:
                 holders.setdefault(series, []).append(grade)
     for alike in holders.values():
         for grade in alike:
-            names = {other.name for other in alike if other is not grade}
+            # of very many only the first, so that the time is linear
+            others = [other for other in alike[:21] if other is not grade]
+            names = {other.student or other.name for other in others}
             grade.alike = sorted({*grade.alike, *names})[:20]
 
 
@@ -93,8 +97,10 @@ def read_points(text: str) -> dict[str, float]:
     return points
 
 
-def total(grade, points: dict[str, float]) -> str:
+def total(grade, points: dict[str, float] | None) -> str:
     """The points for the rules that a submission passes. Raises UsageError."""
+    if points is None:
+        return ""
     outcomes = {verdict.key: verdict.outcome for verdict in grade.shown.verdicts}
     if unknown := ", ".join(sorted(points.keys() - outcomes.keys())) * bool(outcomes):
         raise UsageError(f"points for {clean_name(unknown)}; the rules are {', '.join(outcomes)}")

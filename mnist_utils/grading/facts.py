@@ -2,8 +2,8 @@
 
     facts = read_facts(lines, words)
 
-All is found in one pass over the lines, none of which is searched at once beyond `lines.LONGEST`,
-so that the time is linear whatever a file holds. An accuracy is taken for one of test images
+All is found in one pass over the lines, whose length is bounded, so that the time is linear
+whatever a file holds. An accuracy is taken for one of test images
 where its line, its bar or its counts say so; else it stays "unnamed".
 """
 
@@ -130,7 +130,8 @@ class _Reader:
         self.found: list[Fact] = []
         self.table = EpochTable(words, self._accuracies)
         self.fenced = False
-        self.context = ("", 9)  # whose accuracy a short line spoke of, and lines since then
+        self.context = ""  # whose accuracy a short line spoke of
+        self.age = 9  # lines since then
         self.fresh = False  # an epoch began, and none of Keras' bars was complete since
         self.whole_bar: tuple = ()  # place and form of a complete bar, which may be drawn again
         self.whole_at = 0
@@ -153,33 +154,37 @@ class _Reader:
                     kept = [f for f in self.found[self.whole_at :] if f.form != fact.form]
                     self.found[self.whole_at :] = kept
                 if fact.complete:
-                    self.whole_bar, self.whole_at = drawn, len(self.found)
+                    self.whole_bar = drawn
+                    self.whole_at = len(self.found)
             self.fresh = self.fresh or fact.kind == "epoch"
             self.found.append(fact)
 
     def _facts(self, line: Line) -> list[Fact]:
         """What one line says, from left to right: bars, and what stands between and behind them."""
-        text, found, at = line.text, [], 0
+        text = line.text
+        found: list[Fact] = []
+        at = 0
         for match in BAR.finditer(text) if "[" in text else ():
             lead = text[at : match.start()]
             at = match.end()
             found += self._epochs(line, lead)
-            done, total, inside = int(match[2]), int(match[3]), match[4]
-            if not 1 < total <= MAX_STEPS or total in DOWNLOADS or "B/s" in inside:
+            percent, done, total, inside = match.groups()
+            if not 1 < int(total) <= MAX_STEPS or int(total) in DOWNLOADS or "B/s" in inside:
                 continue
             role = self.words.whose(lead)
-            form = "test bar" if role == "test" else "bar"
-            complete = done == total and match[1] == "100"
-            found.append(Fact("bar", line, of=total, form=form, complete=complete))
-            for part in (lead, inside) if complete else ():
-                found += self._accuracies(line, part, role or "train", form)
+            form = "test " * (role == "test") + "bar"
+            complete = int(done) == int(total) and percent == "100"
+            found.append(Fact("bar", line, of=int(total), form=form, complete=complete))
+            if complete:
+                found += self._accuracies(line, lead, role or "train", form)
+                found += self._accuracies(line, inside, role or "train", form)
         rest = text[at:]
         said = self._said(line, rest)
-        context, age = self.context
-        self.context = (context, age + 1)
+        self.age += 1
         if len(rest) < 60 and "[" not in rest and not any(fact.accuracy for fact in said):
             if role := self.words.whose(rest):
-                self.context = (role, 0)
+                self.context = role
+                self.age = 0
         return found + said
 
     def _said(self, line: Line, text: str) -> list[Fact]:
@@ -187,23 +192,23 @@ class _Reader:
         found = self._epochs(line, text)
         if match := "samples" in text and SPLIT.search(text):
             found.append(Fact("split", line, number=int(match[2]), of=int(match[1])))
-        evaluation, complete = False, True
+        evaluation = False
+        complete = True
         has_bar = re.search(r"\d \[[=>.]|\d ━", text)
         for match in KERAS_BAR.finditer(text) if has_bar else ():
-            done, total = int(match[1]), int(match[2])
             # a bar that no epoch went before is what `evaluate` draws
             again = self.whole_bar[:1] == (line.at,)
             evaluation = not (self.fresh or again or found or "val_" in text)
-            complete = done == total
+            total = int(match[2])
+            complete = int(match[1]) == total
             self.fresh = self.fresh and not complete
             if total > 1:
-                form = "test keras" if evaluation else "keras"
+                form = "test " * evaluation + "keras"
                 bar = Fact("bar", line, of=total, form=form, complete=complete)
                 found.append(bar._replace(start=match.start()))
-        context, age = self.context
         accuracies = []
         if complete:
-            accuracies = self._accuracies(line, text, context if age < 3 else "")
+            accuracies = self._accuracies(line, text, self.context * (self.age < 3))
         if self.evaluates and (match := EVALUATED.match(text)):
             accuracies.append(Fact("final", line, _share(match[1], "", line), form="evaluate"))
         if evaluation:
@@ -224,13 +229,14 @@ class _Reader:
             # "epochs: 15" says how many there are, not which one it is
             is_count = match[1][-1] in "sn" and not match[3]
             if (starts or named) and not is_count:
-                number, of = int(match[2]), int(match[3] or 0)
-                found.append(Fact("epoch", line, number=number, of=of, start=match.start()))
+                fact = Fact("epoch", line, number=int(match[2]), of=int(match[3] or 0))
+                found.append(fact._replace(start=match.start()))
         return found
 
     def _accuracies(self, line: Line, text: str, default: str, form: str = "") -> list[Fact]:
         """Each accuracy with whose it is: the nearest word to its left says so."""
-        found, at = [], 0
+        found: list[Fact] = []
+        at = 0
         if not self.words.says("accuracy", text):
             return found
         if not form and KERAS_LINE.search(text):
@@ -241,23 +247,20 @@ class _Reader:
                 continue
             accuracy, end, between = value
             lead = text[at : match.end()]
-            kind = self._whose(lead, between, accuracy, default)
+            at = end
+            role = self.words.whose(between) or self.words.whose(lead)
+            kind = role or default or "unnamed"
+            if accuracy.total and not role:
+                kind = "train" if accuracy.total >= TRAIN_TOTAL else default or "test"
+            if self.words.claim.search(lead[-60:]):
+                kind = "claim"
+            elif kind in ("test", "unnamed") and self.words.final.search(lead[-60:]):
+                kind = "final"
             name = f"{form or letters(lead)[-40:]}{accuracy.total or ''}"
             is_log = self.fenced or accuracy.total or form or LOGGED.match(line.text)
             said = self.prose and not is_log
             found.append(Fact(kind, line, accuracy, form=name, said=said, start=match.start()))
-            at = end
         return found
-
-    def _whose(self, lead: str, between: str, accuracy: Accuracy, default: str) -> str:
-        if self.words.claim.search(lead[-60:]):
-            return "claim"
-        role = self.words.whose(between) or self.words.whose(lead)
-        kind = role or default or "unnamed"
-        if accuracy.total and not role:
-            kind = "train" if accuracy.total >= TRAIN_TOTAL else default or "test"
-        is_final = kind in ("test", "unnamed") and self.words.final.search(lead[-60:])
-        return "final" if is_final else kind
 
 
 def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] | None:
@@ -287,7 +290,8 @@ def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] 
 def _share(number: str, sign: str, line: Line) -> Accuracy | None:
     """ "99.42", "99,42" or "0.9942" as an accuracy; None where it cannot be one."""
     digits = number.replace(",", ".")
-    percent, decimals = float(digits), len(digits.partition(".")[2])
+    percent = float(digits)
+    decimals = len(digits.partition(".")[2])
     if percent <= 1 and not sign:
         if not decimals:
             return None
@@ -329,7 +333,14 @@ class EpochTable:
         cells = split_columns(line.text)
         offset = len(cells) - len(self.columns)  # pandas puts a number before the first column
         if offset in (0, 1):
-            found = self._accuracies(line, cells[offset:])
+            # each is read like a line that has its column's name before it
+            tests = any(self.words.whose(column) == "test" for column in self.columns)
+            default = "test" * tests
+            found: list[Fact] = []
+            for column, cell in zip(self.columns, cells[offset:]):
+                text = f"{column}: {cell.strip('* ✅⭐')}"
+                found += self.read(line, text, default, f"table {column}")
+            found = [fact for fact in found if fact.kind != "claim"]
             if not self.is_epochs:
                 return [fact._replace(kind="claim") for fact in found if fact.kind != "train"]
             epoch = self.EPOCH.fullmatch(cells[offset].strip())
@@ -354,19 +365,11 @@ class EpochTable:
         is_epochs = epochs[first] and not others
         if not is_epochs and "|" not in text:  # a sentence
             return False
-        self.columns, self.is_epochs = columns[first:], is_epochs
+        self.columns = columns[first:]
+        self.is_epochs = is_epochs
         self.misses = 0
         self.last = -1
         return True
-
-    def _accuracies(self, line: Line, cells: list[str]) -> list[Fact]:
-        """A row's accuracies, each read like a line that has its column's name before it."""
-        found = []
-        tests = any(self.words.whose(column) == "test" for column in self.columns)
-        for column, cell in zip(self.columns, cells):
-            text = f"{column}: {cell.strip('* ✅⭐')}"
-            found += self.read(line, text, "test" if tests else "", f"table {column}")
-        return [fact for fact in found if fact.kind != "claim"]
 
 
 def split_columns(text: str) -> list[str]:
@@ -374,4 +377,5 @@ def split_columns(text: str) -> list[str]:
     text = text.replace("│", "|").replace("┃", "|").strip()
     if "|" in text:
         return [part.strip() for part in text.strip("|").split("|")]
-    return re.split(r"\s{2,}|\t", text) if re.search(r"\s{2,}|\t", text) else text.split()
+    columns = re.split(r"\s{2,}|\t", text)
+    return columns if len(columns) > 1 else text.split()

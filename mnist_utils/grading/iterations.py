@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from .facts import Accuracy
+from .facts import Accuracy, Fact, read_facts
 from .lines import Line, check_time, cut, lines_of
 from .source import Model, read_code
 from .tables import PASTED, Count, Table, find_counts, find_tables
@@ -21,9 +21,9 @@ from .words import Words, read_words
 TEST_IMAGES = 10_000  # of MNIST
 TRAINED_ON = {60_000: "", 70_000: "training and test images together", 10_000: "the test images"}
 COMMON_BATCHES = (16, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 600, 1000, 1024, 2048)
-IMPLAUSIBLE = 99.8  # percent; above what single small networks reach without the test images
 COUNTING = re.compile(r"numel|count_params|nelement|n_param|num_param")
 MAX_LINES = 40_000  # of one document; twenty epochs with a line a batch are 19,000
+MAX_FACTS = 10_000  # of one document; 300 epochs of ten facts are 3,000
 MAX_PLACED = 200  # tables or counts of one document
 LAYERS = ("batch normalization", "dropout", "global average pooling")
 
@@ -66,7 +66,8 @@ class Iteration:
 
     @property
     def name(self) -> str:
-        line, place = self.training.line, ""
+        line = self.training.line
+        place = ""
         if line.cell:
             place = f"cell {line.cell}"
         elif line.text:
@@ -133,8 +134,12 @@ class _Placed(NamedTuple):
 def _each_its_model(things: list, models: list[Model]) -> list[_Placed]:
     """As many tables or counts as models in a cell belong to them in their order."""
     if len(models) != len(things):
-        models = [models[0] if len(models) == 1 else None] * len(things)
+        models = [_only(models)] * len(things)
     return list(map(_Placed, things, models))
+
+
+def _only(models: list[Model]) -> Model | None:
+    return models[0] if len(models) == 1 else None
 
 
 class _Reading:
@@ -144,49 +149,55 @@ class _Reading:
         self.document = document
         self.code = read_code(document, helpers)
         self.found: dict[str, list[_Placed]] = {"table": [], "print": [], "said": []}
-        lines: dict[int, list[Line]] = {}
-        left = MAX_LINES
+        facts: dict[int, list[Fact]] = {}
+        lines_left = MAX_LINES
+        facts_left = MAX_FACTS
         for cell in document.cells:
             if cell.kind == "markdown":
                 counts = find_counts(lines_of(document, cell, "source"), words)
                 self.found["said"] += map(_Placed, counts)
-            else:
-                lines[cell.number] = lines_of(document, cell, most=left)
-                left -= len(lines[cell.number])
-                self._read(cell, lines[cell.number], words)
-        self.trainings = find_trainings(document, lines, self.code, words)
+                continue
+            lines = lines_of(document, cell, most=lines_left)
+            lines_left -= len(lines)
+            self._read(cell, lines, words)
+            facts[cell.number] = read_facts(lines, words, document.prose, cell.source, facts_left)
+            facts_left -= len(facts[cell.number])
+        self.trainings = find_trainings(document, facts, self.code)
         self.flags = _cell_flags(document)
-        if left <= 0:
+        if lines_left <= 0:
             self.flags.append(f"only the first {MAX_LINES:,} lines of {document.name} were read")
+        if facts_left <= 0:
+            self.flags.append(f"only the first {MAX_FACTS:,} results of {document.name} were read")
         for things in self.found.values():
             del things[MAX_PLACED:]
 
     def _read(self, cell, lines: list[Line], words: Words) -> None:
         """Find the tables and counts that a cell shows, and the model of each."""
-        models = self.code.used[cell.number]
+        models = self.code.used.get(cell.number, [])
         tables = find_tables(lines, words)
         self.found["table"] += _each_its_model(tables, models)
-        in_tables = {table.line.number for table in tables}
-        for table in tables:
-            total = (table.total or table).line.number
-            in_tables |= set(range(total, total + 4))
+        # what a table says of its sum stands in the lines below it
+        totals = [(table.total or table).line.number for table in tables]
+        in_tables = {number + n for number in totals for n in range(4)}
+        in_tables |= {table.line.number for table in tables}
         counts = find_counts(lines, words, bare=bool(COUNTING.search(cell.source)))
         counts = [count for count in counts if count.line.number not in in_tables]
         for placed in _each_its_model(counts, models):
-            pasted = PASTED.fullmatch(placed.what.line.text[:80])
-            only_said = self.document.prose and not pasted
-            self.found["said" if only_said else "print"].append(placed)
+            origin = "print"
+            if self.document.prose and not PASTED.fullmatch(placed.what.line.text[:80]):
+                origin = "said"
+            self.found[origin].append(placed)
 
     def iterations(self) -> list[Iteration]:
         if self.trainings:
             return [self._trained(index) for index in range(len(self.trainings))]
-        tables, models = self.found["table"], list(self.code.models.values())
-        if tables:
+        if tables := self.found["table"]:
             return [self._iteration(None, {"table": one}, one.model) for one in tables]
         last = {origin: things[-1] for origin, things in self.found.items() if things}
+        models = list(self.code.models.values())
         if not last and not models:
             return []
-        return [self._iteration(None, last, models[0] if len(models) == 1 else None)]
+        return [self._iteration(None, last, _only(models))]
 
     def _trained(self, index: int) -> Iteration:
         training = self.trainings[index]
@@ -194,14 +205,13 @@ class _Reading:
         # the only model that its cells make or use, or the last one made before
         cells = [models for cell, models in self.code.used.items() if first <= cell <= last]
         models = list(dict.fromkeys(chain.from_iterable(cells))) or [self.code.last.get(first)]
-        model = models[0] if len(models) == 1 else None
-        table = self._belonging("table", index, model)
-        model = model or (table and table.model)
-        prints = self._belonging("print", index, model)
-        said = self._belonging("said", index, None)
-        found = {"table": table, "print": prints, "said": said}
+        model = _only(models)
+        found = {"table": self._belonging("table", index, model)}
+        model = model or (found["table"] and found["table"].model)
+        found["print"] = self._belonging("print", index, model)
+        found["said"] = self._belonging("said", index, None)
         iteration = self._iteration(training, found, model)
-        flags = training.notes + _log_flags(iteration)
+        flags = _image_flags(training)
         flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
@@ -220,26 +230,27 @@ class _Reading:
         all_after = things and things[0].at >= starts[0] and things[-1].at > starts[-1]
         if below and (all_after or (not above and index + 1 == len(starts))):
             return below[0]
-        if above:
-            return above[-1]
-        alone = named or self.document.form != "text" or len(things) == 1
-        return before[-1] if before and alone else None
+        if named or self.document.form != "text" or len(things) == 1:
+            above = before
+        return next(reversed(above), None)
 
     def _iteration(self, training: Training | None, found: dict, model: Model | None) -> Iteration:
         """A training, if any, with its table, its model and what counts its parameters."""
-        table = found.get("table")
-        shown = table.what if table else Table(Line("", self.document.name))
-        training = training or Training(shown.line, shown.line)
-        iteration = Iteration(self.document.name, self.document.form, training, shown)
+        table = Table(Line("", self.document.name))
+        if found.get("table"):
+            table = found["table"].what
+        training = training or Training(table.line, table.line)
+        iteration = Iteration(self.document.name, self.document.form, training, table)
         iteration.flags += self.flags
         counts = {origin: placed.what for origin, placed in found.items() if placed}
-        if table:
-            counts["table"] = shown.total or (shown.sum and Count(shown.sum, shown.sum, shown.line))
-        origin = next((origin for origin in ("table", "print", "said") if counts.get(origin)), "")
-        iteration.parameters = counts.get(origin)
-        if origin == "said":
-            origin = "text" if self.document.form == "text" else "notes"
-        iteration.parameters_from = origin
+        counts["table"] = table.total or (table.sum and Count(table.sum, table.sum, table.line))
+        for origin in ("table", "print", "said"):
+            if counts.get(origin):
+                iteration.parameters = counts[origin]
+                iteration.parameters_from = origin
+                break
+        if iteration.parameters_from == "said":
+            iteration.parameters_from = "text" if self.document.form == "text" else "notes"
         _read_table(iteration)
         if model:
             _read_model(iteration, model)
@@ -260,9 +271,9 @@ def _read_table(iteration: Iteration) -> None:
             what = f"{row.name}, a convolution over its whole {row.whole_map} map"
             iteration.whole_map.append(Found(what, row.line))
     for kind in LAYERS:
-        if rows := table.of(kind):
+        if rows := [row for row in table.rows if row.kind == kind]:
             iteration.layers[kind] = Found(f"{len(rows)} in the table", rows[0].line)
-    iteration.convolutions = len(table.of("convolution"))
+    iteration.convolutions = sum(row.kind == "convolution" for row in table.rows)
     if iteration.convolutions or iteration.fully_connected:
         iteration.layers_from = "table"
 
@@ -293,25 +304,13 @@ def _read_model(iteration: Iteration, model: Model) -> None:
 
 
 def _cell_flags(document) -> list[str]:
-    """How a notebook was executed: out of order, in part, or with errors."""
-    cells = [cell for cell in document.cells if cell.kind == "code" and cell.source.strip()]
-    if not cells:
-        return []
-    if not any(cell.output or cell.count or cell.error for cell in cells):
-        return ["the notebook was never executed, or its outputs were removed"]
+    """Which cells of a notebook were run out of their order or ended with an error."""
     flags = []
+    cells = [cell for cell in document.cells if cell.kind == "code" and cell.source.strip()]
     counts = [cell.count for cell in cells if cell.count]
     falls = [f"[{b}] stands after [{a}]" for a, b in zip(counts, counts[1:]) if b <= a]
     if falls:
         flags.append("cells were not run in their order: " + ", ".join(falls[:4]))
-    code = re.compile(r"^\s*[^#\s]", re.M)
-    uncounted = [cell for cell in cells if cell.count is None]
-    idle = [str(c.number) for c in uncounted if not c.output and code.search(c.source)]
-    stale = [str(cell.number) for cell in uncounted if cell.output]
-    if idle and len(counts) > len(idle):
-        flags.append(f"never run: cell {', '.join(idle[:6])}")
-    if stale and len(counts) >= len(stale):
-        flags.append(f"outputs without an execution count: cell {', '.join(stale[:6])}")
     for cell in cells:
         if cell.error:
             flags.append(f"cell {cell.number} ended with an error: {cut(cell.error, 120)}")
@@ -320,17 +319,9 @@ def _cell_flags(document) -> list[str]:
     return flags[:12]
 
 
-def _log_flags(iteration: Iteration) -> list[str]:
-    """What the log itself says of its images, its epochs and what came after."""
+def _image_flags(training: Training) -> list[str]:
+    """Where a log does not say of which images it is, or says that they are others."""
     flags = []
-    training = iteration.training
-    last = training.last
-    best = training.best
-    if best and best.percent > IMPLAUSIBLE:
-        flags.append(f"{best} is more than is plausible for one small network ({best.line.where})")
-    for again in training.after:
-        if last and abs(again.percent - last.percent) > 0.005 + again.half + last.half:
-            flags.append(f"tested again: {again}, not the last epoch's {last} ({again.line})")
     if training.images == "unnamed":
         flags.append(f"the accuracy does not say of which images it is ({training.line})")
     totals = {a.total for a in training.accuracies} | {training.validated_on}
@@ -342,19 +333,23 @@ def _log_flags(iteration: Iteration) -> list[str]:
 
 
 def _read_batches(iteration: Iteration, sizes: list[int]) -> list[str]:
-    """Of which size the batches were, and a flag where they are no pass over the training set."""
+    """Of which size the batches were, of those that the code names or of usual ones, and a flag
+    where an epoch's iterations are a pass over other images than the training set."""
     counted = {n: c for n, c in iteration.training.iterations.items() if n < TEST_IMAGES}
-    if not counted:
-        iteration.batch_size = sizes[0] if len(sizes) == 1 else None
-        return []
-    count = iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+    if counted:
+        iteration.iterations = max(counted, key=lambda n: (counted[n], n))
+    elif len(sizes) == 1:
+        iteration.batch_size = sizes[0]
     for images, what in TRAINED_ON.items():
         # with the last incomplete batch or without it
-        passes = {size: (-(-images // size), images // size) for size in sizes or COMMON_BATCHES}
-        fitting = [size for size in passes if count in passes[size]]
-        if fitting and (len(fitting) == 1 or not sizes):
+        known = sizes or COMMON_BATCHES
+        fitting = [n for n in known if iteration.iterations in (-(-images // n), images // n)]
+        if not fitting:
+            continue
+        if len(fitting) == 1 or not sizes:
             iteration.batch_size = fitting[0]
-        if fitting:
-            told = f"{count} iterations at batch {fitting[0]} are {images:,} images"
-            return [f"{told}: trained on {what}?"] if what else []
+        if not what:
+            return []
+        told = f"{iteration.iterations} iterations at batch {fitting[0]} are {images:,} images"
+        return [f"{told}: trained on {what}?"]
     return []

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-LONGEST = 2_000  # characters of a line that are searched at once
+# A line is searched at most 2,000 characters at once, cut at a blank where there is one.
+PIECES = re.compile(r".{1,2000}\Z|.{1000,1999} |.{2000}", re.S)
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 UNPRINTABLE = re.compile(
     "[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
@@ -71,25 +72,17 @@ class Line(NamedTuple):
 def lines_of(document, cell, part: str = "output", most: int = 1_000_000) -> list[Line]:
     """The first lines of a cell's output or source that are not blank. Pieces of one that is too
     long, and the states of one that wrote over itself, have the same number."""
-    found = []
-    cell_number = 0 if document.form in ("text", "python") else cell.number
     text = cell.output if part == "output" else cell.source
+    cell_number = 0 if document.form in ("text", "python") else cell.number
+    place = (document.name, cell_number, cell.count, part)
+    found = []
     for number, line in enumerate(text.split("\n"), 1):
         check_time()
         if len(found) >= most:
             break
-        if not line or line.isspace():
-            continue
-        for piece in _drawn(line) if "\r" in line or "\x08" in line else (line,):
-            at = 0
-            while at < len(piece):
-                end = len(piece)
-                if end - at > LONGEST:
-                    end = piece.rfind(" ", at + LONGEST // 2, at + LONGEST) + 1 or at + LONGEST
-                if words := piece[at:end].strip() and piece[at:end]:
-                    place = (document.name, cell_number, cell.count, part, number)
-                    found.append(Line(words, *place))
-                at = end
+        for state in _drawn(line):
+            pieces = [piece for piece in PIECES.findall(state) if not piece.isspace()]
+            found += [Line(piece, *place, number) for piece in pieces]
     return found
 
 

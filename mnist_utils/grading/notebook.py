@@ -36,8 +36,13 @@ SOURCE = re.compile(r"jp-(?:InputArea-editor|CodeMirror|Markdown)|input_area|tex
 CODE = re.compile(r"[^>]{0,300}?(?:code_cell|jp-CodeCell)")
 PROMPT = re.compile(r"(?:In|Code|this run|and defaults)\s*\[\s*(\d{0,6}|\*)\s*\]:?")  # also our own
 OUT = re.compile(r"^\s*Out\s*\[\s*\d{0,6}\s*\]:?", re.M)
-HIDES = re.compile(r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>|<!--", re.I)
-BREAKS = set("p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split())
+# What is hidden ends with its tag, or else with the page: no part is looked at twice.
+HIDDEN = re.compile(
+    r"<(script|style|svg|head|template|noscript)\b[^<>]{0,2000}>.*?(?:</\1|\Z)|<!--.*?(?:-->|\Z)",
+    re.I | re.S,
+)
+BREAKS = "p div br tr pre li ul ol table h1 h2 h3 h4 h5 h6 /p /tr /pre /table /li".split()
+SPACES = dict.fromkeys(BREAKS, "\n") | {"/td": " | ", "/th": " | "}
 
 
 class Refused(Exception):
@@ -77,35 +82,33 @@ def read_document(name: str, data: bytes) -> Document:
     if suffix not in FORMS:
         raise Refused("not a notebook, HTML, Markdown or text")
     form = FORMS[suffix]
-    is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
+        is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         text = data.decode("utf-16" if is_wide else "cp1252", "replace")
     if form in ("notebook", "html") and text.count("<") > MAX_TAGS:
         raise Refused(f"HTML of more than {MAX_TAGS:,} tags")
     if form == "notebook":
         cells = _notebook_cells(text)
-    elif form == "html":
-        cells = _html_cells(text)
-        form = form if cells else "text"
-        cells = cells or [Cell(1, "text", "", text_of(text))]
     elif form == "python":
         cells = [Cell(1, "code", text)]
     else:
-        cells = [Cell(1, "text", "", text)]
+        cells = _html_cells(text) if form == "html" else []
+        if not cells:
+            shown = text_of(text) if form == "html" else text
+            cells = [Cell(1, "text", "", shown)]
+            form = "text"
     cells = [cell._replace(source=clean(cell.source), output=clean(cell.output)) for cell in cells]
     if sum(len(cell.source) + len(cell.output) for cell in cells) > MAX_TEXT:
         raise Refused(f"more than {MAX_TEXT >> 20} MiB of text, images aside")
-    prose = form == "text" and suffix != ".log" and not _is_logged(suffix, text[:200_000])
+    prose = form == "text" and suffix != ".log"
+    if prose:
+        first = text[:200_000].split("\n", 2_000)[:2_000]
+        is_logged = sum(bool(LOGGED.match(line[:40])) for line in first) > 3
+        is_plain = suffix == ".txt" and not MARKDOWN.search(text[:200_000])
+        prose = not is_logged and not is_plain
     return Document(clean_name(name), form, tuple(cells), prose)
-
-
-def _is_logged(suffix: str, text: str) -> bool:
-    lines = text.split("\n", 2_000)[:2_000]
-    if sum(bool(LOGGED.match(line[:40])) for line in lines) > 3:
-        return True
-    return suffix == ".txt" and not MARKDOWN.search(text)
 
 
 def _notebook_cells(text: str) -> list[Cell]:
@@ -118,112 +121,89 @@ def _notebook_cells(text: str) -> list[Cell]:
     if not isinstance(notebook, dict):
         raise Refused("not a notebook")
     cells = notebook.get("cells")
-    sheets = _dicts(notebook.get("worksheets"))  # as nbformat 3 has it
-    if cells is None and sheets:
+    if cells is None and (sheets := _dicts(notebook.get("worksheets"))):  # as nbformat 3 has it
         cells = [cell for sheet in sheets for cell in _dicts(sheet.get("cells"))]
     if not isinstance(cells, list):
         raise Refused("not a notebook: it has no cells")
-    return [
-        _notebook_cell(number, cell)
-        for number, cell in enumerate(cells[:MAX_CELLS], 1)
-        if isinstance(cell, dict)
-    ]
+    numbered = enumerate(cells[:MAX_CELLS], 1)
+    return [_notebook_cell(number, cell) for number, cell in numbered if isinstance(cell, dict)]
 
 
 def _notebook_cell(number: int, cell: dict) -> Cell:
     source = _text(cell.get("source", cell.get("input")))
     if cell.get("cell_type") != "code":
         return Cell(number, "markdown", source)
-    parts: list[str] = []
+    shown = ""
     errors: list[str] = []
     before = None
     for output in _dicts(cell.get("outputs")):
-        if output.get("output_type") in ("error", "pyerr"):
+        kind = output.get("output_type")
+        if kind in ("error", "pyerr"):
             said = f"{_text(output.get('ename'))}: {_text(output.get('evalue'))}".strip(": ")
             errors.append(said or "an error")
             continue
-        is_stream = output.get("output_type") == "stream"
-        stream = output.get("name", output.get("stream")) if is_stream else None
         # each output has lines of its own, but a stream that was cut in pieces is whole again
-        if parts and not parts[-1].endswith("\n") and (stream is None or stream != before):
-            parts.append("\n")
-        parts.append(_shown(output))
+        stream = kind == "stream" and output.get("name", output.get("stream"))
+        if shown and not shown.endswith("\n") and (not stream or stream != before):
+            shown += "\n"
         before = stream
+        data = output.get("data")
+        if not isinstance(data, dict):
+            data = output
+        rich = _text(data.get("text/html", data.get("html")))
+        if "<td" in rich or "<pre" in rich:
+            shown += text_of(rich)
+        else:
+            plain = _text(data.get("text/plain", data.get("text")))
+            shown += plain or _text(data.get("text/markdown"))
     count = cell.get("execution_count", cell.get("prompt_number"))
     if type(count) is not int or not 0 <= count < 10**9:
         count = None
     error = cut(clean("; ".join(errors)), 300)
-    return Cell(number, "code", source, "".join(parts), count, error)
-
-
-def _shown(output: dict) -> str:
-    data = output.get("data") if isinstance(output.get("data"), dict) else output
-    rich = _text(data.get("text/html", data.get("html")))
-    if "<td" in rich or "<pre" in rich:
-        return text_of(rich)
-    return _text(data.get("text/plain", data.get("text"))) or _text(data.get("text/markdown"))
+    return Cell(number, "code", source, shown, count, error)
 
 
 def _dicts(value) -> list[dict]:
-    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    return [part for part in _list(value) if isinstance(part, dict)]
 
 
 def _text(value) -> str:
-    if isinstance(value, list):
-        return "".join(part for part in value if isinstance(part, str))
-    return value if isinstance(value, str) else ""
+    return "".join(part for part in _list(value) if isinstance(part, str))
+
+
+def _list(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _html_cells(html: str) -> list[Cell]:
     """The cells of a notebook that nbconvert made into HTML; none where it is other HTML."""
-    html = _visible(html)
+    html = HIDDEN.sub("", html)
     starts = [match.start() for match in CELL.finditer(html)][: MAX_CELLS + 1]
     found = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(html)]), 1):
         places = [match.start() for match in OUTPUT.finditer(html, start, end)]
         first = min([*places, end])
         marked = SOURCE.search(html, start, first)
-        source = html[html.find(">", marked.end()) + 1 : first] if marked else ""
-        shown = text_of(html[start:first])
-        prompt = PROMPT.search(shown)
+        source = text_of(html[html.find(">", marked.end()) + 1 : first]) if marked else ""
+        prompt = PROMPT.search(text_of(html[start:first]))
         if not prompt and not CODE.match(html, start, start + 300):
-            found.append(Cell(number, "markdown", text_of(source).strip()))
+            found.append(Cell(number, "markdown", source.strip()))
             continue
         count = int(prompt[1]) if prompt and prompt[1].isdecimal() else None
-        outputs, error = [], ""
+        outputs: list[str] = []
+        error = ""
         for place, after in zip(places, [*places[1:], end]):
             piece = text_of(html[place:after]).strip("\n")
             if re.match(r"[^>]{0,300}output_(?:py)?err", html[place : place + 300]):
                 error = " ".join(piece.strip()[-300:].split()[-30:])
             else:
                 outputs.append(OUT.sub("", piece))
-        source = text_of(source).strip("\n")
-        found.append(Cell(number, "code", source, "\n".join(outputs), count, error))
+        found.append(Cell(number, "code", source.strip("\n"), "\n".join(outputs), count, error))
     return found[:MAX_CELLS]
-
-
-def _visible(html: str) -> str:
-    """Without comments, scripts and other elements that show nothing."""
-    parts, at = [], 0
-    while match := HIDES.search(html, at):
-        parts.append(html[at : match.start()])
-        close = f"</{match[1]}" if match[1] else "-->"
-        end = html.find(close, match.end())
-        at = end + len(close) if end >= 0 else len(html)
-    return "".join([*parts, html[at:]])
 
 
 def text_of(html: str) -> str:
     """The text of HTML; of a table a line a row, with bars between the columns."""
-    html = _visible(html)
-    parts, at = [], 0
-    for match in TAG.finditer(html):
-        parts.append(unescape(html[at : match.start()]))
-        at = match.end()
-        tag = (match[1] or "").lower()
-        if tag in BREAKS:
-            parts.append("\n")
-        elif tag in ("/td", "/th"):
-            parts.append(" | ")
-    text = "".join([*parts, unescape(html[at:])])
+    html = HIDDEN.sub("", html)
+    text = unescape(TAG.sub(lambda tag: SPACES.get((tag[1] or "").lower(), ""), html))
     return re.sub(r"\n[ \t]{0,1000}(?:\n[ \t]{0,1000}){1,1000}", "\n", text).strip("\n")

@@ -25,14 +25,17 @@ from .iterations import LAYERS
 from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
 
+FORMULA = re.compile(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])")  # what a spreadsheet takes for one
+
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
     """A submission's best iteration in words, by the column's name; "" where it is not shown."""
     iteration = grade.shown.iteration
     training = iteration.training
-    connected = sum(layer.shown for layer in iteration.fully_connected) or "none"
-    if connected == "none" and (iteration.fully_connected or not iteration.layers_from):
-        connected = "?" * bool(grade.judged)
+    connected = sum(layer.shown for layer in iteration.fully_connected)
+    if not connected:
+        is_known = iteration.layers_from and not iteration.fully_connected
+        connected = "none" if is_known else "?" * bool(grade.judged)
     target = float(100 * rules.target) - 1e-6
     pairs = zip(training.numbers, training.accuracies)
     told = [f"{v.outcome}: {v.rule}: {v.evidence}" for v in grade.shown.verdicts]
@@ -41,7 +44,7 @@ def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[s
         "id": grade.id,
         "submission": grade.name,
         "outcome": grade.outcome,
-        "points": "" if points is None else course.total(grade, points),
+        "points": course.total(grade, points),
         "missed": missed(grade),
         "last": percent(iteration.result),
         "best": percent(training.best),
@@ -77,12 +80,13 @@ def said(grade) -> str:
     """What the texts of a submission say was reached, beside what its log shows."""
     training = grade.shown.iteration.training
     claims = [f"{c} ({c.line.where})" for c in training.claims if c.percent >= 90][:3]
-    best = percent(training.best) or "no accuracy"
-    return f"said: {', '.join(claims)}; the log shows {best} at best" if claims else ""
+    if not claims:
+        return ""
+    return f"said: {', '.join(claims)}; the log shows {percent(training.best) or 'no accuracy'} at best"
 
 
 def percent(accuracy: Accuracy | None) -> str:
-    return str(accuracy).partition(" ")[0] if accuracy else ""
+    return str(accuracy or "").partition(" ")[0]
 
 
 def count_outcomes(grades: list) -> dict[str, int]:
@@ -100,7 +104,8 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
         best = row["best"] and f"{row['best']} (epoch {row['best_epoch']})"
         only_said = ", said" * (row["parameters_from"] in ("text", "notes"))
         flags = len(grade.shown.iteration.flags)
-        name = f"{row['student']} ({grade.name})" if row["student"] else grade.name
+        is_file = grade.student in ("", grade.name)
+        name = grade.name if is_file else f"{grade.student} ({grade.name})"
         shown = [cut(name, 40), grade.outcome, row["last"], best, row["parameters"] + only_said]
         shown += [row["epochs"], row["fully_connected"], str(flags or "")]
         shown += [row["points"]] * (points is not None) + [row["missed"]]
@@ -117,8 +122,10 @@ def terminal_table(grades: list, rules: Rules = FOURTH, points: dict | None = No
 def evidence(grade) -> str:
     """Everything about one submission, as lines: each iteration, its verdicts and flags."""
     lines = [f"{grade.name}: {grade.outcome}", *(f"  not read: {p}" for p in grade.problems)]
-    lines += [f"  the same log as {', '.join(grade.alike)}"] * bool(grade.alike)
-    lines += [f"  {said(grade)}"] * bool(said(grade))
+    if grade.alike:
+        lines.append(f"  the same log as {', '.join(grade.alike)}")
+    if claims := said(grade):
+        lines.append(f"  {claims}")
     for judged in sorted(grade.judged, key=lambda judged: judged.rank):
         chosen = " (counts)" * (judged is grade.best and len(grade.judged) > 1)
         lines.append(f"  {judged.iteration.name}{chosen}: {judged.outcome}")
@@ -133,12 +140,11 @@ def write(files: dict[str, Path | None], grades: list, rules: Rules, points: dic
     for kind, path in files.items():
         if not path:
             continue
+        if kind in writers:
+            text = writers[kind](grades, rules, points)
+        else:
+            text = csv_text(course.import_rows(kind, grades, points or {}, missed, rules.name))
         try:
-            if kind in writers:
-                text = writers[kind](grades, rules, points)
-            else:
-                rows = course.import_rows(kind, grades, points or {}, missed, rules.name)
-                text = csv_text(rows)
             write_text(path, text)
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror})") from error
@@ -151,35 +157,34 @@ def to_csv(grades: list, rules: Rules, points: dict[str, float] | None = None) -
 
 
 def csv_text(rows: list[list[str]]) -> str:
-    """Rows as CSV in which a spreadsheet finds no formula."""
+    """Rows as CSV in which a spreadsheet finds no formula, also where it separates cells otherwise
+    than this file does, as at semicolons."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([inert(cell) for cell in row] for row in rows)
+    table = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        cells = [" ".join(cell.split()) for cell in row]
+        table.writerow([FORMULA.sub(r"\1\2'", cell) for cell in cells])
     return text.getvalue()
-
-
-def inert(text: str) -> str:
-    """Without the beginnings by which a spreadsheet knows a formula, also where it separates cells
-    otherwise than this file does, as at semicolons."""
-    return re.sub(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])", r"\1\2'", " ".join(text.split()))
 
 
 def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
     """Everything that was found, with its lines; for programs."""
     found = []
     for grade in grades:
-        best = grade.judged.index(grade.best) if grade.best else None
+        best = grade.judged.index(grade.best) if grade.judged else None
         row = vars(grade) | {"outcome": grade.outcome, "best": best, "iterations": []}
         for judged in row.pop("judged"):
             iteration = judged.iteration
             training = iteration.training
-            count = iteration.parameters
             one = vars(iteration) | vars(training)
             del one["training"]  # each of its parts stands here itself
             one |= {"outcome": judged.outcome, "verdicts": judged.verdicts}
-            one |= {"parameters": count.low if count and count.low == count.high else None}
-            one |= {"parameters_shown": str(count or ""), "iterations": iteration.iterations}
+            count = iteration.parameters
+            one["parameters_shown"] = str(count or "")
+            one["parameters"] = count.low if count and count.low == count.high else None
+            one |= {"iterations": iteration.iterations, "epochs": training.epochs or None}
             one |= {"last": iteration.result, "best": training.best}
-            one |= {"best_epoch": training.best_epoch or None, "epochs": training.epochs or None}
+            one["best_epoch"] = training.best_epoch or None
             row["iterations"].append(one)
         found.append(row)
     whole = _plain({"rules": rules, "submissions": found})
@@ -190,19 +195,21 @@ def _plain(value):
     """A value as JSON has it; a line becomes its place and its text."""
     if isinstance(value, Line):
         return str(value)
+    if isinstance(value, Fraction):
+        return float(value)
     if isinstance(value, Accuracy):
-        counts = {"correct": value.correct, "total": value.total} if value.total else {}
         place = {"where": value.line.where, "text": cut(value.line.text)}
-        return {"percent": round(value.percent, 4), **counts, **place}
-    if dataclasses.is_dataclass(value):
-        value = vars(value)
+        said = {"percent": round(value.percent, 4), "correct": value.correct, "total": value.total}
+        return {key: part for key, part in said.items() if part is not None} | place
     if hasattr(value, "_asdict"):
         value = value._asdict()
+    elif dataclasses.is_dataclass(value):
+        value = vars(value)
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
-    return float(value) if isinstance(value, Fraction) else value
+    return value
 
 
 def to_html(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:

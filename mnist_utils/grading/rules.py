@@ -46,10 +46,10 @@ class Rules(Assignment):
 
 @dataclass(frozen=True)
 class Judgement(Verdict):
-    """A verdict with the rule's short name, and by how much the rule was missed."""
+    """A verdict with by how much the rule was missed, and the rule's short name."""
 
-    key: str = ""
     missed: str = ""
+    key: str = ""
 
 
 FOURTH = Rules()
@@ -117,29 +117,20 @@ CHECKS = {  # what a rules file may say; other fields are whole numbers
 def judge(iteration: Iteration, rules: Rules = FOURTH) -> list[Judgement]:
     """A verdict a rule, accuracy first. What is not shown or only said is never passed."""
     rule = f"at least {float(100 * rules.target):g}% {COUNTS[rules.counts]}"
-    answers = {"accuracy": (rule, _accuracy(iteration, rules))}
+    verdicts = [Judgement(rule, *_accuracy(iteration, rules), "accuracy")]
     rule = f"fewer than {rules.parameters:,} parameters"
-    answers["parameters"] = rule, _parameters(iteration, rules)
-    answers["epochs"] = f"fewer than {rules.epochs} epochs", _epochs(iteration.training, rules)
+    verdicts.append(Judgement(rule, *_parameters(iteration, rules), "parameters"))
+    rule = f"fewer than {rules.epochs} epochs"
+    verdicts.append(Judgement(rule, *_epochs(iteration.training, rules), "epochs"))
     if not rules.fully_connected:
-        answers["fully_connected"] = "no fully connected layer", _fully_connected(iteration, rules)
+        rule = "no fully connected layer"
+        verdicts.append(Judgement(rule, *_fully_connected(iteration, rules), "fully_connected"))
     for kind in rules.required:
         answer = NOT_SHOWN, "neither in a table nor in the code that was read", f"{kind} not shown"
         if kind in iteration.layers:
             answer = PASS, str(iteration.layers[kind]), ""
-        answers[kind.replace(" ", "_")] = kind, answer
-    return [
-        Judgement(rule, outcome, evidence, key, missed)
-        for key, (rule, (outcome, evidence, missed)) in answers.items()
-    ]
-
-
-def overall(verdicts: list[Judgement]) -> str:
-    """ "fail" where a rule failed, else "not shown" where one is not, else "pass"."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    if FAIL in outcomes:
-        return FAIL
-    return PASS if outcomes == {PASS} else NOT_SHOWN
+        verdicts.append(Judgement(kind, *answer, kind.replace(" ", "_")))
+    return verdicts
 
 
 # Each rule's answer is (outcome, evidence, by how much it was missed).
@@ -185,9 +176,9 @@ def _undecided(training: Training, rules: Rules, counted: list[Accuracy]) -> lis
     """Why a log does not decide the accuracy."""
     reasons = []
     wanted = float(100 * rules.target) - 1e-6
-    lows = [accuracy.percent - accuracy.half for accuracy in counted]
-    highs = [accuracy.percent + accuracy.half for accuracy in counted]
-    if min(lows) < wanted <= min(highs):
+    low = min(accuracy.percent - accuracy.half for accuracy in counted)
+    high = min(accuracy.percent + accuracy.half for accuracy in counted)
+    if low < wanted <= high:
         reasons.append("too rounded to tell")
     if training.images == "unnamed":
         reasons.append("not said of which images")

@@ -66,7 +66,9 @@ class Code:
     held: dict[str, Model] = field(default_factory=dict)  # variables that hold one
     made: dict[int, list[Model]] = field(default_factory=dict)
     used: dict[int, list[Model]] = field(default_factory=dict)  # made, or else named, or defined
-    last: dict[int, Model | None] = field(default_factory=dict)  # made or defined up to its end
+    last: dict[int, Model | None] = field(default_factory=dict)  # the newest one at its end
+    newest: Model | None = None  # made or defined
+    left: int = MAX_PARSED
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
@@ -80,19 +82,15 @@ class Code:
 
 def read_code(document, helpers=()) -> Code:
     """The code of a document; `helpers` are Python files beside it, which may hold its models."""
-    code, left, last = Code(), MAX_PARSED, None
-    for source in [*helpers, document]:
-        for cell in source.cells:
-            check_time()
-            left -= len(cell.source)
-            made, used, defined = [], [], []
-            if cell.kind == "code" and len(cell.source) <= min(MAX_SOURCE, left):
-                made, used, defined = _read_cell(source, cell, code)
-            last = [last, *defined, *made][-1]
-            if source is document:
-                code.made[cell.number] = made
-                code.used[cell.number] = made or used or defined[-1:]
-                code.last[cell.number] = last if cell.kind == "code" else None
+    code = Code()
+    for helper in helpers:
+        for cell in helper.cells:
+            _read_cell(helper, cell, code)
+    for cell in document.cells:
+        if cell.kind == "code":
+            made, code.used[cell.number] = _read_cell(document, cell, code)
+            code.made[cell.number] = made
+            code.last[cell.number] = code.newest
     return code
 
 
@@ -111,7 +109,8 @@ def parse(text: str) -> ast.Module | None:
 
 def _nodes(tree: ast.AST, *without: type) -> list[ast.AST]:
     """What a tree holds, in the order of the text, and nothing inside of nodes of some types."""
-    found, left = [], [tree]
+    found = []
+    left = [tree]
     while left:
         node = left.pop()
         if node is tree or not isinstance(node, without):
@@ -135,8 +134,12 @@ def _owner(node: ast.AST) -> ast.AST | None:
     return node.value if isinstance(node, ast.Attribute) else None
 
 
-def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model], list[Model]]:
-    """The models that a cell makes, those that it names, and those that it defines."""
+def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
+    """The models that a cell makes, and those that it makes, or else names, or else defines."""
+    check_time()
+    code.left -= len(cell.source)
+    if len(cell.source) > min(MAX_SOURCE, code.left):
+        return [], []
     lines = cell.source.split("\n")
     place = (document.name, cell.number * (document.form != "python"), cell.count, "source")
 
@@ -151,7 +154,7 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model], li
     if tree is None:
         linear = [n for n, line in enumerate(lines, 1) if LINEAR.search(line.partition("#")[0])]
         code.unparsed += map(line_at, linear)
-        return [], [], []
+        return [], []
     defined = []
     for node in _nodes(tree):
         bases = set(map(_name, getattr(node, "bases", ())))
@@ -159,14 +162,15 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model], li
             model = _read_class(node, code, line_at)
             code.models.pop(model.name, None)  # of equal names the last
             code.models[model.name] = model
-            defined.append(model)
+            defined = [model]
         elif isinstance(node, FUNCTION):
             _note_prints(node, code)
     made = _read_made(tree, code, line_at)
+    code.newest = [code.newest, *defined, *made][-1]
     names = code.models | code.held
     outside = _nodes(tree, ast.ClassDef, *FUNCTION)
     used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
-    return made, list(dict.fromkeys(used)), defined
+    return made, made or list(dict.fromkeys(used)) or defined
 
 
 def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
@@ -178,9 +182,10 @@ def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
             _read_parts(holder, node, code, line_at)
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
-        name, value = node.targets[0].id, node.value
-        called = [_name(part) for part in _nodes(value) if isinstance(part, ast.Call)]
-        called = [part for part in called if part in code.models]
+        name = node.targets[0].id
+        value = node.value
+        calls = [part for part in _nodes(value) if isinstance(part, ast.Call)]
+        called = [_name(part) for part in calls if _name(part) in code.models]
         model = None
         if isinstance(value, ast.Call) and _name(value) == "Sequential":
             model = code.models[name] = Model(name)
@@ -198,7 +203,8 @@ def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:
 
 def _read_class(node: ast.ClassDef, code: Code, line_at) -> Model:
     """The layers that a class makes and uses outside of its __init__, and those it inherits."""
-    model, used = Model(node.name), set()
+    model = Model(node.name)
+    used = set()
     methods = {part.name: part for part in node.body if isinstance(part, FUNCTION)}
     for name, method in methods.items():
         _read_parts(model, method, code, line_at)
@@ -216,7 +222,8 @@ def _read_class(node: ast.ClassDef, code: Code, line_at) -> Model:
 
 def _read_parts(model: Model, tree: ast.AST, code: Code, line_at) -> None:
     """Add the layers that a method or Sequential makes, in the order of the text."""
-    attribute, end = "", 0
+    attribute = ""  # to which the layers up to the line `end` are assigned
+    end = 0
     for node in _nodes(tree):
         if isinstance(node, ast.Assign) and _name(_owner(node.targets[0])) == "self":
             attribute = node.targets[0].attr
@@ -254,7 +261,8 @@ def _kernel(name: str, call: ast.Call) -> int | None:
 
 def _note_prints(node: ast.FunctionDef, code: Code) -> None:
     """The letters before each "acc" that a function prints, and whether it trains or tests."""
-    name, parts = node.name.lower(), _nodes(node)
+    name = node.name.lower()
+    parts = _nodes(node)
     called = {_name(part) for part in parts if isinstance(part, ast.Call)}
     trains = "backward" in called
     role = ""

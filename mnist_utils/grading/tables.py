@@ -49,6 +49,7 @@ BEFORE = re.compile(
     re.I,
 )
 BARE = re.compile(r"\s{0,40}\(?\s{0,9}(\d{1,3}(?:,\d{3})+|\d{3,9})\s{0,9}[,)]?\s{0,40}")
+SCALE = {"": 1, "k": 1_000, "m": 1_000_000}
 MAX_ROWS = 600
 
 
@@ -60,8 +61,8 @@ class Count(NamedTuple):
     line: Line
 
     def __str__(self) -> str:
-        exact = self.low == self.high
-        return f"{self.low:,}" if exact else f"about {(self.low + self.high) // 2:,}"
+        about = "about " * (self.low < self.high)
+        return f"{about}{(self.low + self.high) // 2:,}"
 
 
 class Row(NamedTuple):
@@ -89,9 +90,6 @@ class Table:
         """The sum of its own rows, of which a container's is left out."""
         return sum(row.parameters for row in self.rows)
 
-    def of(self, kind: str) -> list[Row]:
-        return [row for row in self.rows if row.kind == kind]
-
 
 def layer_kind(name: str) -> str:
     """One of KINDS for the name of a layer's class, or nothing."""
@@ -101,11 +99,14 @@ def layer_kind(name: str) -> str:
 def find_tables(lines: list[Line], words: Words) -> list[Table]:
     """The summary tables in what one cell printed."""
     tables: list[Table] = []
-    table, idle, output = None, 0, 0
+    table = None
+    idle = 0  # lines since its last row
+    output = 0  # which of a row's shapes is that of its output
     for line in lines:
         lower = line.text.lower()
         if "param" in lower and HEADER.search(lower[:400]) and not (table and not table.rows):
-            table, idle = Table(line), 0
+            table = Table(line)
+            idle = 0
             named = re.findall(r"([a-z]{2,12})\s(?:shape|size)", lower[:400])
             output = named.index("output") if "output" in named else 0
             tables.append(table)
@@ -113,11 +114,13 @@ def find_tables(lines: list[Line], words: Words) -> list[Table]:
             table.total = count_on(line, words)
             table = None
         elif table:
-            row = _row(line, output) if len(table.rows) < MAX_ROWS else None
-            if row:
+            idle += 1
+            row = _row(line, output)
+            if row and len(table.rows) < MAX_ROWS:
                 table.rows.append(row)
-            idle = 0 if row else idle + 1
-            table = table if idle <= 12 else None
+                idle = 0
+            if idle > 12:
+                table = None
     for table in tables:
         # a container says the sum of the rows below it, which stand further to the right
         texts = [row.line.text for row in table.rows]
@@ -149,25 +152,21 @@ def _mark_whole_maps(rows: list[Row]) -> None:
 def _row(line: Line, output: int) -> Row | None:
     """A layer's line: a name, shapes, of which the one numbered `output` counts, and a number;
     or, as Lightning has it, number, name, type and parameters in round figures."""
-    text = line.text.replace("│", "|").replace("┃", "|") if line.text[:1] in "│┃" else line.text
-    text = text.strip("| \t\xa0")
+    text = line.text.replace("│", "|").replace("┃", "|").strip("| \t\xa0")
     shapes = [m for m in SHAPE.finditer(text) if "," in m[1] or m[1][0] == "[" or "None" in m[1]]
     if not shapes:
         parts = split_columns(text)
         if len(parts) < 4 or not parts[0].isdecimal():
             return None
         number = re.match(r"(\d[\d,]{0,11}(?:\.\d{1,3})?)\s?([KM]?)", parts[3])
-        scale = {"": 1, "K": 1e3, "M": 1e6}[number[2] if number else ""]
-        parameters = round(float(number[1].replace(",", "")) * scale) if number else 0
-        name = f"{parts[1]} ({parts[2]})"[:80]
-        return Row(name, layer_kind(parts[2]), (), parameters, line)
+        parameters = round(_scaled(number)) if number else 0
+        return Row(f"{parts[1]} ({parts[2]})"[:80], layer_kind(parts[2]), (), parameters, line)
     name = text[: shapes[0].start()]
     if not re.search("[A-Za-z]{2}", name) or len(name) > 120:
         return None
     ends = [shape.end() for shape in shapes[output:] or shapes]
     numbers = [COUNT.match(text[end : end + 200].lstrip(" |\t")) for end in ends]
-    number = next(filter(None, numbers), None)
-    parameters = int(number[1].replace(",", "")) if number else 0
+    parameters = int(next((number[1].replace(",", "") for number in numbers if number), 0))
     # the type says more than the name: conv2d_1 (Conv2D)
     inner = re.search(r"\(([A-Za-z_0-9]{2,40})\)", name)
     kind = layer_kind(inner[1] if inner else name)
@@ -223,12 +222,18 @@ def count_on(line: Line, words: Words) -> Count | None:
 
 
 def _number(match: re.Match, line: Line) -> Count | None:
-    digits = match[1].replace(",", "").replace("_", "").rstrip(".")
-    scale = {"": 1, "k": 1000, "m": 1_000_000}[(match[2] or "").lower()]
-    value = float(digits or "0") * scale
+    value = _scaled(match)
+    scale = SCALE[(match[2] or "").lower()]
     if not 100 <= value < 1e12 or (scale == 1 and value % 1):
         return None
-    half = scale / 10 ** len(digits.partition(".")[2]) / 2
+    # half a unit of its last digit, by which it may have been rounded
+    half = scale / 10 ** len(match[1].rstrip(".").partition(".")[2]) / 2
     if half < 1:
         return Count(round(value), round(value), line)
     return Count(math.ceil(value - half), math.floor(value + half), line)
+
+
+def _scaled(match: re.Match) -> float:
+    """A number as "9,954" or "9.9 K", whose second group is the scale."""
+    digits = match[1].replace(",", "").replace("_", "")
+    return float(digits or "0") * SCALE[(match[2] or "").lower()]

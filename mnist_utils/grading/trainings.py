@@ -1,6 +1,6 @@
 """From the facts of a log to its trainings: which epochs belong together and what was measured.
 
-    for training in find_trainings(document, code, words): training.last, training.best
+    for training in find_trainings(document, facts, code): training.last, training.best
 
 A test is an epoch's only where an epoch was logged. What is tested once, after a training or
 without one, is kept as `after`; what repeats the numbers of an earlier training is that training.
@@ -9,14 +9,13 @@ without one, is kept as `after`; what repeats the numbers of an earlier training
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 
-from .facts import ACCURACIES, Accuracy, Fact, letters, read_facts
+from .facts import ACCURACIES, Accuracy, Fact, letters
 from .lines import Line, check_time
 from .source import Code
-from .words import Words
 
 MAX_TRAININGS = 200  # of one document
-MAX_FACTS = 10_000  # of one document; 300 epochs of ten facts are 3,000
 TRAINS = re.compile(
     r"(?<![\w.])(?:train|fit|learn|run)\w*\s*\(|\.(?:fit|backward|fit_generator|train_\w+)\s*\("
     r"|for\s+epoch"
@@ -47,13 +46,12 @@ class Training:
     train: list[Accuracy] = field(default_factory=list)
     after: list[Accuracy] = field(default_factory=list)
     claims: list[Accuracy] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     truncated: bool = False
     validated_on: int = 0  # images, where Keras says so
 
     @property
     def last(self) -> Accuracy | None:
-        return self.accuracies[-1] if self.accuracies else None
+        return next(reversed(self.accuracies), None)
 
     @property
     def best(self) -> Accuracy | None:
@@ -61,34 +59,30 @@ class Training:
 
     @property
     def best_epoch(self) -> int:
-        return self.epoch_of(self.best) if self.accuracies else 0
+        return self.epoch_of(self.best)
 
-    def epoch_of(self, accuracy: Accuracy) -> int:
-        """Which epoch gave it, from 1; of a log that begins later, as it is numbered there."""
-        return self.numbers[self.accuracies.index(accuracy)]
+    def epoch_of(self, accuracy: Accuracy | None) -> int:
+        """Which epoch gave it, as the log numbers them from 1; 0 for none."""
+        pairs = zip(self.accuracies, self.numbers)
+        return next((number for one, number in pairs if one == accuracy), 0)
 
 
-def find_trainings(
-    document, lines: dict[int, list[Line]], code: Code, words: Words
-) -> list[Training]:
+def find_trainings(document, facts: dict[int, list[Fact]], code: Code) -> list[Training]:
     """The trainings that a document logs, in their order; where it logs none, what was tested
-    once, or what a text says, as one without epochs. `lines` are each cell's output."""
+    once, or what a text says, as one without epochs. `facts` are those of each cell."""
+    is_text = document.form == "text"
     trainings: list[Training] = []
     rest = Training(Line("", ""), Line("", ""))  # what belongs to none of them
     last_run: list[Fact] = []
-    left = MAX_FACTS
     for cell in document.cells:
-        shown = lines.get(cell.number, [])
-        facts = read_facts(shown, words, document.prose, cell.source, left)
-        left -= len(facts)
-        for run in _runs(_numbered(facts)):
+        for run in _runs(_numbered(facts.get(cell.number, []))):
             check_time()
             training = _training(run, code)
             if _goes_on(last_run, run, code):
                 last_run += run
                 trainings[-1] = _training(last_run, code)
             elif not _is_training(training, run, document, cell):
-                before = trainings[-1] if trainings and document.form != "text" else rest
+                before = trainings[-1] if trainings and not is_text else rest
                 before.after += training.accuracies + training.after
                 before.claims += training.claims
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
@@ -96,48 +90,48 @@ def find_trainings(
             elif len(trainings) < MAX_TRAININGS:
                 trainings.append(training)
                 last_run = run
-    if left <= 0 and trainings:
-        trainings[0].notes.append(f"only the first {MAX_FACTS:,} lines with results were read")
-    if document.form == "text":  # what a text says was tested is only said
+    if is_text:  # what a text says was tested is only said
         rest.claims = sorted(rest.claims + rest.after, key=lambda accuracy: accuracy.line.at)
         rest.after = []
     for training in trainings:
         training.claims += rest.claims
-    if trainings or not (rest.after or rest.claims):
-        return trainings
-    rest.line = rest.end = (rest.after or rest.claims)[0].line
-    return [rest]
+    if not trainings and (rest.after or rest.claims):
+        rest.line = rest.end = (rest.after or rest.claims)[0].line
+        return [rest]
+    return trainings
 
 
 def _numbered(facts: list[Fact]) -> list[Fact]:
-    """The facts with "Epoch 1/1" numbered on: Keras prints it where an epoch is a `fit` each."""
-    single = [fact for fact in facts if fact.kind == "epoch" and fact.of == 1]
-    if any(fact.kind == "epoch" and fact.of != 1 for fact in facts):
+    """The facts with "Epoch 1/1" numbered on: Keras prints it where an epoch is a `fit` each.
+    Beside other headings it says nothing."""
+    headings = [fact for fact in facts if fact.kind == "epoch"]
+    if any(fact.of != 1 for fact in headings):
         return [fact for fact in facts if fact.kind != "epoch" or fact.of != 1]
-    numbers = {id(fact): number for number, fact in enumerate(single, 1)} if single[1:] else {}
-    return [f._replace(number=numbers[id(f)], of=0) if id(f) in numbers else f for f in facts]
+    if len(headings) < 2:
+        return facts
+    numbers = count(1)
+    return [f._replace(number=next(numbers), of=0) if f.kind == "epoch" else f for f in facts]
 
 
 def _runs(facts: list[Fact]) -> list[list[Fact]]:
     """Facts cut where the epochs begin anew, or a text begins a new section."""
     runs: list[list[Fact]] = [[]]
-    numbers: list[int] = []  # of this run
-    lowest = 0
+    numbers: list[int] = []  # of this run's epochs
     section = False
     for fact in facts:
         if fact.kind == "section":
             section = True
             continue
-        is_epoch = fact.kind == "epoch"
-        anew = is_epoch and numbers and fact.number < numbers[-1] and fact.number <= lowest
-        goes_on = is_epoch and numbers and fact.number == numbers[-1] + 1
-        if anew or (section and not goes_on):
+        is_next = is_anew = False
+        if fact.kind == "epoch" and numbers:
+            is_next = fact.number == numbers[-1] + 1
+            is_anew = numbers[0] >= fact.number < numbers[-1]
+        if is_anew or (section and not is_next):
             runs.append([])
             numbers = []
         section = False
         runs[-1].append(fact)
-        if is_epoch:
-            lowest = min(lowest, fact.number) if numbers else fact.number
+        if fact.kind == "epoch":
             numbers.append(fact.number)
     # what stands before the first accuracy or bar belongs to what follows; a heading counts nothing
     kept: list[list[Fact]] = []
@@ -164,15 +158,16 @@ def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
 
 def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
     """Whether a run logs epochs, rather than tests something or says how a training ended."""
-    measured = bool(training.accuracies or training.train)
+    epochs = training.epochs
+    measured = training.accuracies or training.train
     if document.prose:
         is_whole = training.iterations and training.first_epoch < 2
-        return measured and training.epochs > (0 if is_whole else 1)
-    if not training.epochs or any(fact.kind == "epoch" for fact in run):
-        return bool(training.epochs) and (measured or bool(training.after) or training.epochs > 1)
+        return bool(measured and (epochs > 1 or (is_whole and epochs)))
+    if any(fact.kind == "epoch" for fact in run):
+        return epochs > 1 or bool(epochs and (measured or training.after))
     if TRAINS.search(cell.source):
-        return True
-    return training.epochs > 1 and not EVALUATES.search(cell.source)
+        return epochs > 0
+    return epochs > 1 and not EVALUATES.search(cell.source)
 
 
 def _training(run: list[Fact], code: Code) -> Training:
@@ -189,9 +184,8 @@ def _training(run: list[Fact], code: Code) -> Training:
             training.claims.append(fact.accuracy)
         elif fact.kind == "train":
             training.train.append(fact.accuracy)
-        elif fact.kind == "truncated" and not training.truncated:
+        elif fact.kind == "truncated":
             training.truncated = True
-            training.notes.append("the output is truncated, its beginning is not shown")
     if len(training.iterations) == 2 and not training.test_iterations:
         # bars that do not say so are of test images where longer ones stand between them
         (_, n), (short, m) = sorted(training.iterations.items(), reverse=True)
@@ -253,12 +247,12 @@ def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> Non
     An epoch begins with a heading, with a bar over the training images or with their accuracy.
     Where these do not stand between the tests, as on another stream, each test is an epoch's.
     """
-    wanted = set(map(id, chosen))
+    wanted = (chosen[0].kind, chosen[0].form)
     groups: list[tuple[int | None, list[Fact]]] = []
     number = None
     begins = True
     for fact in run:
-        if id(fact) in wanted:
+        if (fact.kind, fact.form) == wanted:
             groups += [(number, [])] * begins
             begins = False
             groups[-1][1].append(fact)
@@ -271,9 +265,6 @@ def _take_series(training: Training, run: list[Fact], chosen: list[Fact]) -> Non
     if len(groups) < 0.4 * len(chosen):
         groups = [(None, [fact]) for fact in chosen]
     usual = Counter(len(facts) for _, facts in groups[:-1] or groups).most_common(1)[0][0]
-    if usual > 1:
-        said = f"{usual} accuracies in the same form an epoch; the last of each is taken"
-        training.notes.append(said)
     decimals = max(fact.accuracy.decimals for fact in chosen)
     zero = any(fact.kind == "epoch" and fact.number == 0 for fact in run)
     for index, (number, facts) in enumerate(groups, 1):
@@ -291,15 +282,20 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
     headings = [fact for fact in run if fact.kind == "epoch"]
     numbers = list(dict.fromkeys(fact.number for fact in headings))
     training.announced = max((fact.of for fact in headings), default=0)
-    if len(numbers) > 1 and _was_stopped(run, numbers):
-        numbers.pop()
+    if len(numbers) > 1:
+        # the last epoch was stopped where nothing of it was finished, but something of the one before
+        places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
+        last = places[numbers[-1]]
+        done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
+        if any(done[places[numbers[-2]] : last]) and not any(done[last:]):
+            numbers.pop()
     # one accuracy alone may have been measured at any time
     forms = Counter(fact.form for fact in run if fact.kind == "train")
-    bars = Counter(fact.of for fact in run if fact.kind == "bar" and fact.complete)
-    passes = max((bars[total] for total in training.iterations), default=0)
-    scores = [len(training.accuracies), max(forms.values(), default=0)]
-    tested, trained = (count if count > 1 else 0 for count in scores)
-    training.epochs = max(len(numbers), tested) or max(passes, trained)
+    trained = max(forms.values(), default=0)
+    passes = max(training.iterations.values(), default=0)
+    training.epochs = max(len(numbers), len(training.accuracies))
+    if not numbers and training.epochs < 2:
+        training.epochs = max(passes, trained * (trained > 1))
     if len(numbers) < 2:
         return
     low, high = min(numbers), max(numbers)
@@ -313,14 +309,6 @@ def _count_epochs(training: Training, run: list[Fact]) -> None:
         training.first_epoch = max(1, numbers[-1] - training.epochs + 1)
 
 
-def _was_stopped(run: list[Fact], numbers: list[int]) -> bool:
-    """Whether nothing of the last epoch was finished, though something of the others was."""
-    places = {fact.number: i for i, fact in enumerate(run) if fact.kind == "epoch"}
-    before, last = places[numbers[-2]], places[numbers[-1]]
-    done = [f.kind in ACCURACIES or (f.kind == "bar" and f.complete) for f in run]
-    return any(done[before:last]) and not any(done[last:])
-
-
 def _repeats(later: Training, earlier: Training) -> bool:
     """Whether a later list says again what an earlier training logged, epoch by epoch."""
     if later.iterations or not later.accuracies:
@@ -330,8 +318,10 @@ def _repeats(later: Training, earlier: Training) -> bool:
     known = dict(zip(earlier.numbers, earlier.accuracies))
     for number, accuracy in zip(later.numbers, later.accuracies):
         other = known.get(number)
-        rounded = 0.5 / 10 ** min(accuracy.decimals, other.decimals if other else 0, 2)
-        if not other or abs(accuracy.percent - other.percent) > 1.01 * rounded:
+        if not other:
+            return False
+        rounded = 0.5 / 10 ** min(accuracy.decimals, other.decimals, 2)
+        if abs(accuracy.percent - other.percent) > 1.01 * rounded:
             return False
     return True
 
