@@ -23,14 +23,16 @@ import click
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 LIMIT = click.FloatRange(min=0, min_open=True)
-
-# Under which heading a command's help lists an option; the others come under "Options".
+# The heading in a command's help that stands above this option, and those that follow.
 HEADINGS = {
-    "What to run": "given seed seeds batch_file force dry_run",
-    "Where things lie": "dataset data_dir mirror out copy_to reports readme",
-    "How many at a time": "jobs scheduler",
-    "Limits": "timeout memory time_limit",
-    "What to write": "evidence csv json html canvas moodle",
+    "--parameter": "What to run",
+    "--dataset": "Where things lie",
+    "--data": "Where things lie",
+    "--jobs": "How many at a time",
+    "--timeout": "Limits",
+    "--time-limit": "Limits",
+    "--evidence": "What to write",
+    "--help": "Options",
 }
 
 
@@ -45,16 +47,26 @@ class Command(click.Command):
         return super().parse_args(context, words)
 
     def format_options(self, context, formatter) -> None:
-        options = [one for one in self.get_params(context) if isinstance(one, click.Option)]
-        lines = {one.name: one.get_help_record(context) for one in options}
+        heading = "Options"
         groups = {}
-        for heading, names in HEADINGS.items():
-            groups[heading] = [lines.pop(name) for name in names.split() if name in lines]
-        groups["Options"] = list(lines.values())
-        for heading, found in groups.items():
-            if found:
-                with formatter.section(heading):
-                    formatter.write_dl(found)
+        for one in self.get_params(context):
+            heading = HEADINGS.get(one.opts[-1], heading)
+            if isinstance(one, click.Option):
+                groups.setdefault(heading, []).append(one.get_help_record(context))
+        for heading, lines in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli():
+    """Small, honest, reproducible MNIST submissions."""
+
+
+def command(*examples: str, name: str | None = None):
+    """Make a function a command whose help ends with these examples."""
+    lines = "\n".join(f"  mnist-utils {example}" for example in examples)
+    return cli.command(name, cls=Command, epilog=f"\b\nExamples:\n{lines}")
 
 
 def option(flag: str, text: str, *names: str, **settings):
@@ -67,7 +79,6 @@ def option(flag: str, text: str, *names: str, **settings):
 
 data_option = option("--data FOLDER", "Where MNIST is cached.", "data_dir", default="data")
 mirror_option = option("--mirror URL|FOLDER", "Where MNIST's four .gz files are.", default="")
-reports_option = option("--reports FOLDER", "The records.", type=PATH, default=Path("reports"))
 scheduler_option = option("--scheduler ADDRESS", "Use this Dask cluster, as in tcp://host:8786.")
 
 
@@ -108,12 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def cli():
-    """Small, honest, reproducible MNIST submissions."""
-
-
-@cli.command(cls=Command)
+@command("run 01_seed_model --seed 7 -p epochs 3", "run every_seed --seeds 0-29 --jobs auto")
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...")
 @option("-p NAME VALUE", "Set a parameter; rate 0.1,0.2 makes two runs.", "--parameter", "given",
         nargs=2, multiple=True)  # fmt: skip
@@ -135,12 +141,7 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     """Execute notebooks into executed copies, pages, plots and records.
 
     Without NOTEBOOK the submission runs. A run that was stopped resumes when the same command is
-    given again, and a run that is done is not repeated.
-
-    \b
-    Examples:
-      mnist-utils run 01_seed_model --seed 7 -p epochs 3
-      mnist-utils run every_seed --seeds 0-29 --jobs auto
+    given again. A batch does not repeat runs that are done; a single run is made anew.
     """
     from .batch import devices, executor, plan
     from .parameters import SUBMISSION, find_notebook
@@ -152,21 +153,20 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
         names, values, numbers = plan.read_batch(batch_file)
         notebooks, given, seeds = notebooks or names, values | given, seeds or numbers
     paths = [find_notebook(name) for name in notebooks or [SUBMISSION]]
-    asked = (paths, given, seeds, out)
-    planned = plan.plan(*asked, copy_to=copy_to)
+    planned = plan.plan(paths, given, seeds, out, copy_to=copy_to)
     workers = min(len(planned), devices.choose_workers(jobs))
     if workers > 1:
         threads = devices.share_of_cores(workers)
-        planned = plan.plan(*asked, threads=threads, copy_to=copy_to)
+        planned = plan.plan(paths, given, seeds, out, threads, copy_to)
     if dry_run:
         click.echo(plan.describe(planned, workers, settings["force"]))
         return 0
-    alone = len(planned) == 1 and seeds is None and not batch_file and not copy_to
-    if alone and not settings["force"] and not settings["scheduler"]:
+    several = len(planned) > 1 or seeds is not None or batch_file or copy_to
+    if several or settings["force"] or settings["scheduler"]:
+        records, stopped = executor.run_batch(planned, workers, render=render, **settings)
+    else:
         records = [run_one(planned[0], settings["timeout"], settings["memory"])]
         stopped = records[0].status == "interrupted"
-    else:
-        records, stopped = executor.run_batch(planned, workers, render=render, **settings)
     if stopped:
         return 130
     return int(any(record.status != "completed" for record in records))
@@ -186,29 +186,26 @@ def run_one(job, timeout: float | None, memory: float | None):
     with contextlib.suppress(RecordError):
         if recorded := overview(Path("reports"), name).get(name):
             click.echo(f"recorded runs of it: {recorded}")
-    record = run_notebook(
-        job.path, job.values, job.out, timeout=timeout, memory=memory, render=render
-    )
-    click.echo(f"{name}: {describe(record)}")
+    limits = {"timeout": timeout, "memory": memory}
+    record = run_notebook(job.path, job.values, job.out, render=render, **limits)
+    # A notebook that came to its verdict has printed it.
+    if record.error or not record.verdict:
+        click.echo(f"{name}: {describe(record)}")
+    page = job.folder / f"{name}.html"
+    if page.exists():
+        click.echo(f"the report: {page}")
     return record
 
 
-@cli.command("list", cls=Command)
+@command("list", "list every_seed", name="list")
 @click.argument("notebook", required=False)
-@reports_option
-def list_notebooks(notebook, reports):
-    """Show the notebooks, a line each; with NOTEBOOK, its parameters.
-
-    \b
-    Examples:
-      mnist-utils list
-      mnist-utils list every_seed
-    """
+def list_notebooks(notebook):
+    """Show the notebooks, a line each; with NOTEBOOK, its parameters."""
     from . import parameters
     from .reports.results import overview
 
     if notebook is None:
-        recorded = overview(reports)
+        recorded = overview(Path("reports"))
         for path in parameters.all_notebooks():
             click.echo(f"{path.stem:<20} {recorded.get(path.stem, 'no recorded runs')}")
         return
@@ -219,8 +216,8 @@ def list_notebooks(notebook, reports):
         click.echo(f"{one.name:<20} {one.type:<6} {one.default!r:<14} {one.meaning}{choices}")
 
 
-@cli.command(cls=Command)
-@reports_option
+@command("report")
+@option("--reports FOLDER", "The records.", type=PATH, default=Path("reports"))
 @option("--readme FILE", "Whose table of results is written.", type=PATH, default=Path("README.md"))
 def report(reports, readme):
     """Rebuild every page, plot and table of results from the records."""
@@ -231,18 +228,13 @@ def report(reports, readme):
     click.echo(f"{records} records of {len(results)} notebooks")
 
 
-@cli.command(cls=Command)
+@command("export reports/every_seed/seed-0 --to model.onnx")
 @click.argument("folder", type=PATH, metavar="RUN_FOLDER")
 @option("--to FILE", "Without it, model.onnx or model.pt2 in RUN_FOLDER.", type=PATH)
 @option("--format onnx|torch", "ONNX, or a torch.export program.", "form", default="onnx",
         type=click.Choice(["onnx", "torch"]))  # fmt: skip
 def export(folder, to, form):
-    """Write a run's trained model for other runtimes.
-
-    \b
-    Example:
-      mnist-utils export reports/every_seed/seed-0 --to model.onnx
-    """
+    """Write a run's trained model for other runtimes."""
     from .reports.export import export as write
 
     path, difference = write(folder, to, form)
@@ -250,30 +242,29 @@ def export(folder, to, form):
     click.echo(f"{path}: {size:,} bytes; a logit differs from torch's by at most {difference:.1e}")
 
 
-@cli.command(cls=Command)
+@command("search reports/search/trials.txt --jobs 2")
 @click.argument("trials", type=PATH, metavar="FILE")
 @option("--jobs N", "Trials side by side.", type=COUNT, default=1)
 @data_option
 @mirror_option
-def search(trials, jobs, data_dir, mirror):
+def search(trials, **settings):
     """Try the recipes in FILE, a line each, on held-out images.
 
     Only the trials that the log beside FILE lacks are run.
     """
     from .bench.search import search as run_trials
 
-    run_trials(trials, jobs, data_dir, mirror)
+    run_trials(trials, **settings)
 
 
-@cli.command(cls=Command)
+@command("bench loop", "bench target --seeds 3 --to reports/bench/bench.json")
 @click.argument("what", default="loop")
 @option("--show FILE", "Print saved measurements instead of making one.", type=PATH)
 @option("--to FILE", "Keep the result in FILE, and its tables in the README.md beside it.",
         type=PATH)  # fmt: skip
-@option("--repeats N", "Turns of each contender, for loop and threads.", type=COUNT, default=5)
-@option("--seeds N", "Seeds, for target.", type=COUNT, default=10)
+@option("--repeats N", "Turns of each contender, seeds for target, runs for batch.", "--seeds",
+        "--runs", "repeats", type=COUNT)  # fmt: skip
 @option("--epochs N", "Epochs of a run, for batch.", type=COUNT, default=2)
-@option("--runs N", "Runs, for batch.", type=COUNT, default=20)
 @option("--device NAME", "auto, cpu or cuda, for loop and target.", default="auto")
 @data_option
 @mirror_option
@@ -283,10 +274,6 @@ def bench(what, show, to, **settings):
     WHAT is loop (an epoch beside the usual loop and the convolutions alone), target (seconds to
     99.4% on one core and on all), threads (the default beside 1 and 2 threads, on a quiet and on a
     busy machine) or batch (a batch beside the same trainings without notebooks).
-
-    \b
-    Example:
-      mnist-utils bench target --seeds 3
     """
     from . import bench as room
 
@@ -295,20 +282,24 @@ def bench(what, show, to, **settings):
         room.read(to)
     elif to:
         to.parent.mkdir(parents=True, exist_ok=True)
-    result = room.read(show) if show else room.measure(what, **settings)
+    if show:
+        result = room.read(show)
+    else:
+        from .bench.speed import measure
+
+        result = measure(what, **settings)
     if to:
         room.keep(result, to)
     click.echo(room.show(result))
 
 
-@cli.command(cls=Command)
+@command("grade class.zip --each --csv grades.csv", "grade my_notebook.ipynb --evidence")
 @click.argument("submissions", nargs=-1, required=True, metavar="PATH...")
 @option("--each", "Every entry of a folder or zip file is a submission.", is_flag=True)
 @option("--only PATTERN", "Of each submission, read these files, as session4/*.", default="")
 @option("--rules 4|5|FILE", "The course's assignment, or a TOML file.", default="4")
 @option("--roster FILE", "A CSV file of the students: name, id, path.", type=PATH)
 @option("--points LIST", "Points for the rules, as in accuracy=4,parameters=3.", default="")
-@option("--time-limit SECONDS", "The most that one submission may take.", type=LIMIT, default=60)
 @option("--evidence", "Print each verdict with the line it rests on.", is_flag=True)
 @option("--csv FILE", "Write the grades as CSV.", type=PATH)
 @option("--json FILE", "Write the grades as JSON.", type=PATH)
@@ -317,6 +308,7 @@ def bench(what, show, to, **settings):
 @option("--moodle FILE", "Write the points for Moodle to import.", type=PATH)
 @option("--jobs N", "Processes that read side by side.", type=COUNT, default=1)
 @scheduler_option
+@option("--time-limit SECONDS", "The most that one submission may take.", type=LIMIT, default=60)
 def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
     """Say what submissions show of the rules. Nothing in them is executed.
 
@@ -348,7 +340,7 @@ def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
     return int(any(one.outcome != PASS for one in grades))
 
 
-@cli.command(cls=Command)
+@command("repository", "repository your-name/mnist-utils")
 @click.argument("name", required=False, metavar="[OWNER/NAME]")
 def repository(name):
     """Put OWNER/NAME into every badge and link; without it, print the present one."""

@@ -216,6 +216,13 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="")
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words: "40 seconds", or "3 minutes" from two minutes on."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes"
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 

@@ -12,12 +12,16 @@ run.finish(model, data, predict(model, run.device, test_loader))
 
 import ast
 import contextlib
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, astuple
+from operator import length_hint
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from . import assignment, plots
 from .checkpoints import Checkpoints
@@ -25,7 +29,7 @@ from .data import Data, load_data
 from .errors import RecordError, UsageError
 from .layers import trace_layers
 from .models import count_parameters
-from .records import EpochRow, RunRecord, save_misread
+from .records import EpochRow, RunRecord, duration, save_misread
 from .training import Pass, choose_device, device_facts, save_weights
 
 TYPES = {"int": int, "float": int | float, "str": str, "bool": bool}
@@ -35,6 +39,7 @@ NEEDED = (
 # Where things lie has no part in what comes out, and the seed stands by itself in the record.
 NOT_RECORDED = ("seed", "data_dir", "mirror", "out_dir")
 SHARES = ("dropout", "warmup", "momentum", "averaging")
+FORECAST = 3.0  # seconds of training after which it is said how long all of it will take
 
 
 class Run:
@@ -56,6 +61,7 @@ class Run:
         recorded = {key: value for key, value in self.parameters.items() if key not in NOT_RECORDED}
         self.record = RunRecord.start(name, recorded, seed=seed, against=against)
         self.record.device = device_facts(self.device)
+        self._optimizer = None
 
     def load_data(self) -> Data:
         """The dataset that the parameters name; how many images it has is printed.
@@ -75,7 +81,8 @@ class Run:
         """The epochs that are left, from 1, or from where a stopped run of the same kind resumes.
 
         The `model`, the `optimizer`, the `loader`'s generator and all other `parts` (a scheduler,
-        an average of the weights) are put back as they were then.
+        an average of the weights) are put back as they were then. After the first seconds it is
+        printed how long the training of all these epochs takes here.
         """
         self.record.model = {
             "name": getattr(model, "name", type(model).__name__),
@@ -85,11 +92,26 @@ class Run:
         # The cell may be run again, after a stop or for a new model.
         self.record.epochs, self.record.status = [], "running"
         given = {name: part for name, part in parts.items() if part is not None}
+        # The same one where the cell is run again; it must not be watched twice.
+        if optimizer is not self._optimizer:
+            optimizer.register_step_post_hook(self._forecast)
         self._optimizer = optimizer
         self._checkpoints = Checkpoints(
             self.folder, self.record, loader, model=model, optimizer=optimizer, **given
         )
-        yield from range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
+        left = range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
+        self._steps = len(left) * length_hint(loader)
+        self._moments = [time.perf_counter()]
+        yield from left
+
+    def _forecast(self, *_) -> None:
+        """After a step: say once, from the first seconds of training, how long all steps take."""
+        self._moments.append(time.perf_counter())
+        before, now = (moment - self._moments[0] for moment in self._moments[-2:])
+        if self._steps and before <= FORECAST < now:
+            about = duration(self._steps * now / (len(self._moments) - 1))
+            # A bar that is shown stays below this line.
+            tqdm.write(f"the training takes about {about} here", file=sys.stdout)
 
     def log(self, trained: Pass, tested: Pass) -> None:
         """Note one finished epoch in the record and keep the state, each whole or not at all."""

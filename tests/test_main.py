@@ -69,6 +69,7 @@ heavy = {{"torch", "numpy", "distributed", "papermill", "nbconvert", "matplotlib
 assert code == 0 and not heavy, heavy"""
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
     assert done.returncode == 0 and "Usage: mnist-utils" in done.stdout, done.stderr
+    assert not command or f"Examples:\n    mnist-utils {command}" in done.stdout
 
 
 def test_the_help_of_run_is_in_groups_and_has_examples(capsys):

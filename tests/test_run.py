@@ -1,7 +1,10 @@
 """The bookkeeping of a run: parameters, record, checkpoints, verdict."""
 
 import ast
+import itertools
+import math
 import runpy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from mnist_utils import run as run_module
 from mnist_utils.data import make_loaders
 from mnist_utils.errors import UsageError
 from mnist_utils.models import build_model
-from mnist_utils.records import RunRecord
+from mnist_utils.records import RunRecord, duration
 from mnist_utils.run import Run, annotated_values, check_parameters
 from mnist_utils.training import predict, set_seed, test, train
 
@@ -184,6 +187,51 @@ def test_the_training_cell_can_be_run_again_after_a_stop_and_after_the_end(here,
     record = RunRecord.load(here / "one")
     assert [row.epoch for row in record.epochs] == [1, 2] and record.status == "completed"
     assert (here / "one/model.safetensors").read_bytes() == first
+
+
+@pytest.fixture
+def forecasts(monkeypatch, capsys):
+    """What is said of the time that is left, where each step takes ten seconds."""
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+
+    def said() -> list[str]:
+        return [line for line in capsys.readouterr().out.splitlines() if "takes about" in line]
+
+    return said
+
+
+def steps_of_an_epoch(folder) -> int:
+    return -(-RunRecord.load(folder).dataset["train"] // 256)
+
+
+def test_how_long_the_training_takes_is_said_once_and_changes_no_bit(here, monkeypatch, forecasts):
+    fit(start('out_dir = "said"'))
+    steps = 2 * steps_of_an_epoch(here / "said")
+    assert forecasts() == [f"the training takes about {duration(10 * steps)} here"]
+    monkeypatch.setattr(run_module, "FORECAST", math.inf)
+    fit(start('out_dir = "silent"'))
+    assert forecasts() == []
+    said, silent = (here / name / "model.safetensors" for name in ("said", "silent"))
+    assert said.read_bytes() == silent.read_bytes()
+
+
+def test_a_forecast_is_of_what_is_left_and_none_where_the_steps_cannot_be_counted(here, forecasts):
+    fit(start('out_dir = "one"'), stop_after=1)
+    forecasts()
+    fit(start('out_dir = "one"'))
+    steps = steps_of_an_epoch(here / "one")
+    assert forecasts() == [f"the training takes about {duration(10 * steps)} here"]
+    run, model = start('out_dir = "other"'), build_model("seed")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in run.epochs(model, optimizer, iter([])):
+        optimizer.step()
+    assert forecasts() == []
+    # The cell was stopped after a step, before anything was said, and is run again.
+    for _ in range(2):
+        next(run.epochs(model, optimizer, [0] * 30))
+    optimizer.step()
+    assert forecasts() == ["the training takes about 10 minutes here"]
 
 
 def test_a_model_of_ones_own_is_recorded_by_its_class(here):

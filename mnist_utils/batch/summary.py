@@ -10,10 +10,11 @@ import sys
 import time
 
 from .. import assignment
-from ..records import RunRecord, write_text
+from ..records import RunRecord, duration, write_text
 from .plan import Job
 
 COLUMNS = "job notebook seed status last_accuracy best_accuracy epochs started finished error"
+LISTING = 20  # more lines than these that are printed at once are not for a terminal
 FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+@-])")  # however a spreadsheet separates cells
 
 
@@ -26,12 +27,18 @@ def say(text: str, end: str = "\n") -> None:
 
 
 class Log:
-    """What the notebook prints; where no terminal listens, bars come as their last state only."""
+    """What the notebook prints, but for listings, as of a network's source or its layers.
+
+    Where no terminal listens, bars come as their last state only.
+    """
 
     def __init__(self):
         self.line = ""
 
     def write(self, text: str) -> None:
+        count = text.count("\n")
+        if count > LISTING:
+            text = f"({count} lines: see the report)\n"
         if sys.stdout.isatty():
             say(text, end="")
             return
@@ -65,8 +72,7 @@ class Progress:
         lines = [f"{name}: {describe(record)}"]
         if self.turns > 1:
             seconds = self.turns * (time.monotonic() - self.began)
-            about = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-            lines.append(f"{self.plan}, about {about}")
+            lines.append(f"{self.plan}, about {duration(seconds)}")
             self.turns = 0
         self.failed += record.status != "completed"
         with self.bar.external_write_mode(file=sys.stdout):

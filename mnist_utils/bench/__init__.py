@@ -1,76 +1,57 @@
 """Measurements of speed, and the search for recipes on held-out images.
 
-    result = measure("loop", mirror="/folder/of/mnist", repeats=5)
-    print(show(result))
+    print(show(speed.measure("loop", mirror="/folder/of/mnist", repeats=5)))
 
-No speed is asserted, since machines are shared and noisy; what is compared takes turns in one run.
+A measurement holds `seconds`, a list of turns for each contender; `ratios`, the pairs of contenders
+that are compared turn by turn; `title` and `notes` for its table; and the `machine`. No speed is
+asserted, since machines are shared and noisy; what is compared takes turns in one run.
 """
 
 import json
-import os
-import platform
-from datetime import date
+import re
+import statistics
 from pathlib import Path
 
 from ..errors import UsageError
 from ..records import write_text
-from . import tables
 
-MEASUREMENTS = ("loop", "target", "threads", "batch")
-
-
-def measure(
-    what: str, device: str = "auto", data_dir: str = "data", mirror: str = "", **counts
-) -> dict:
-    """Measure `what`, one of `MEASUREMENTS`; `counts` are those that its function in speed.py takes.
-
-    Returns a dictionary that `json` can write. Raises UsageError for another name, for a device
-    that cannot be used and where a training fails, and DataError where MNIST cannot be had.
-    """
-    if what not in MEASUREMENTS:
-        raise UsageError(
-            f"there is no {what!r} to measure; choose one of {', '.join(MEASUREMENTS)}"
-        )
-    import torch
-
-    from ..batch.devices import cores
-    from ..data import load_data
-    from ..training import choose_device, device_facts
-    from . import speed
-
-    try:
-        chosen = choose_device(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    load_data("mnist", data_dir, mirror)
-    facts = {
-        "device": device_facts(chosen)["name"],
-        "cores": cores(),
-        "load": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": date.today().isoformat(),
-    }
-    result = getattr(speed, what)(device=device, data_dir=data_dir, **counts)
-    return {"machines": {what: facts}, what: result}
+# What can be measured, and how often by default: turns, seeds for target, runs for batch.
+MEASUREMENTS = {"loop": 5, "target": 10, "threads": 5, "batch": 20}
 
 
-def show(result: dict, names: tuple[str, ...] = MEASUREMENTS) -> str:
-    """Those of `names` that `result` holds as tables for a terminal, each under its machine."""
+def show(result: dict) -> str:
+    """The measurements in `result` as tables for a terminal, each under its machine."""
     parts = []
-    for what in [name for name in names if name in result]:
-        facts = result["machines"][what].items()
-        parts.append(", ".join(f"{name} {value}" for name, value in facts))
-        parts.append(getattr(tables, what)(result[what]))
+    for one in result.values():
+        seconds, ratios = one["seconds"], {}
+        for over, under in one["ratios"]:
+            ratios[f"{over} / {under}"] = [a / b for a, b in zip(seconds[over], seconds[under])]
+        parts.append(", ".join(f"{name} {value}" for name, value in one["machine"].items()))
+        parts.append(_table("ratio in one run", ratios))
+        parts.append(_table(one["title"], seconds))
+        parts += one["notes"]
     return "\n\n".join(parts)
+
+
+def _table(title: str, rows: dict[str, list[float]]) -> str:
+    """A line for each contender, or pair of them: what its turns gave, and how many they are."""
+    width = max(map(len, [title, *rows]))
+    head = f"{title:<{width}}   median     mean    least     most    n"
+    lines = [head, "-" * len(head)]
+    for name, turns in rows.items():
+        numbers = (statistics.median(turns), statistics.mean(turns), min(turns), max(turns))
+        cells = "".join(f"{number:9.2f}" for number in numbers)
+        lines.append(f"{name:<{width}}{cells}{len(turns):5}")
+    return "\n".join(lines)
 
 
 def read(path: Path) -> dict:
     """The measurements that `path` holds. Raises UsageError for a file without any."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        if not show(result):
-            raise ValueError("it has none of " + ", ".join(MEASUREMENTS))
+        if not result or not result.keys() <= MEASUREMENTS.keys():
+            raise ValueError("it must have some of " + ", ".join(MEASUREMENTS))
+        show(result)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
@@ -85,12 +66,23 @@ def keep(result: dict, path: Path) -> None:
     Where a README.md lies beside it, its tables are made anew. Raises UsageError where `path` is
     there and holds no measurement.
     """
-    whole = read(path) if path.exists() else {"machines": {}}
-    whole |= result | {"machines": whole["machines"] | result["machines"]}
+    whole = result
+    if path.exists():
+        whole = read(path) | result
     write_text(path, json.dumps(whole, indent=1) + "\n")
     page = path.with_name("README.md")
     if page.exists():
         shown = dict.fromkeys(MEASUREMENTS, "Not measured yet.")
-        for name in whole.keys() - {"machines"}:
-            shown[name] = f"```text\n{show(whole, (name,))}\n```"
-        tables.fill_page(page, shown)
+        for what, one in whole.items():
+            shown[what] = f"```text\n{show({what: one})}\n```"
+        fill_page(page, shown)
+
+
+def fill_page(page: Path, parts: dict[str, str]) -> None:
+    """Put each text of `parts` between its marks, `<!-- NAME -->` and `<!-- end -->`, in `page`."""
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        marks = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        # A function, since a text may hold backslashes.
+        text = marks.sub(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
+    write_text(page, text)

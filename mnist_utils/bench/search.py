@@ -25,17 +25,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..augment import Affine
 from ..batch.executor import engine
-from ..data import load_data, make_loaders
+from ..data import Data, load_data, make_loaders
 from ..errors import UsageError
 from ..models import ConvNet, SeedModel, count_parameters
 from ..muon import Muon, split_parameters
 from ..records import write_text
 from ..templating import literal
-from ..training import choose_device, rise_and_fall, set_seed, test, train
-from .tables import fill_page
+from ..training import Pass, choose_device, rise_and_fall, set_seed, test, train
+from . import fill_page
 
-RESULTS = ("holdout", "parameters", "n", "standard deviation", "training", "network")
 LEFT = "Tried, and taken out of the list of trials"
+NEW_PAGE = "# The search\n\n<!-- trials -->\n<!-- end -->\n"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Trial:
     @classmethod
     def read(cls, text: str) -> "Trial":
         """From words like epochs=4. Raises ValueError for a word or a value that is none."""
-        types, values = {field.name: field.type for field in fields(cls)}, {}
+        types = {field.name: field.type for field in fields(cls)}
+        values = {}
         for word in text.split():
             name, _, value = word.partition("=")
             if name not in types:
@@ -71,78 +72,76 @@ class Trial:
         if trial.epochs < 1 or trial.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
         try:
-            trial.optimize(trial.model())
+            trial.build()
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"unknown optimizer or activation: {error}") from error
         return trial
 
-    def __str__(self) -> str:
-        """The words that differ from the defaults, in one order, so that equal trials read alike."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        given = [name for name, value in values.items() if value != getattr(Trial, name)]
-        words = [f"{name}={str(values[name]).replace(' ', '_')}" for name in given]
-        return " ".join(words) or "blocks=seed"
-
-    def model(self) -> torch.nn.Module:
-        """A new network, its weights drawn from torch's global generator."""
+    def build(self, device="cpu") -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """A new network, its weights drawn from torch's global generator, and its optimizer."""
         if self.blocks == "seed":
-            return SeedModel(dropout=0.0)
-        return ConvNet(self.blocks, self.activation)
-
-    def optimize(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of the model's parameters."""
+            model = SeedModel(dropout=0.0)
+        else:
+            model = ConvNet(self.blocks, self.activation)
+        model = model.to(device, memory_format=torch.channels_last)
         rates = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
         if self.optimizer == "muon":
-            return Muon(split_parameters(model), **rates)
+            return model, Muon(split_parameters(model), **rates)
         kinds = {
             "adamw": partial(torch.optim.AdamW, fused=True),
             "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
         }
-        return kinds[self.optimizer](model.parameters(), **rates)
+        return model, kinds[self.optimizer](model.parameters(), **rates)
 
-    def augment(self) -> Affine | None:
-        """The distortion of the training images."""
-        a, shear = self.augmentation, self.shear
+    def train(
+        self, data: Data, seed: int, device: torch.device
+    ) -> tuple[torch.nn.Module, list[tuple[Pass, Pass]]]:
+        """The trained model, and what each epoch gave: its training pass and the test after it.
+
+        Where weights are averaged, the average is tested.
+        """
+        set_seed(seed)
+        model, optimizer = self.build(device)
+        a = self.augmentation
+        shear = self.shear
         if shear < 0:
             shear = 6 * a
+        distort = None
         if a or shear or self.elastic:
-            return Affine(10 * a, 0.07 * a, 0.1 * a, shear, self.elastic)
-        return None
+            distort = Affine(10 * a, 0.07 * a, 0.1 * a, shear, self.elastic)
+        deskew = bool(self.deskew)
+        loader, held_out = make_loaders(data, self.batch_size, seed, device, distort, deskew)
+        scheduler = rise_and_fall(optimizer, self.epochs * len(loader), self.warmup)
+        average = None
+        if self.averaging:
+            averages = get_ema_multi_avg_fn(self.averaging)
+            average = AveragedModel(model, multi_avg_fn=averages, use_buffers=True)
+        passes = []
+        for epoch in range(1, self.epochs + 1):
+            trained = train(model, device, loader, optimizer, epoch, scheduler, False, average)
+            passes.append((trained, test(average or model, device, held_out, progress=False)))
+        return model, passes
 
 
-WORDS = [field.name for field in fields(Trial)[1:]]  # but for the network, a column each
+# The table's columns; the network is the first of a trial's words.
+WORDS = [field.name for field in fields(Trial)[1:]]
+COLUMNS = ["holdout", "parameters", "n", "standard deviation", "training", "network", *WORDS]
+COLUMNS += ["other words", "kept or dropped, and why"]
 
 
 def run_trial(run: tuple[str, int], data_dir: str = "data") -> dict:
-    """Train a trial with a seed, on one CPU thread; the line of the log.
-
-    It has the accuracies of the last two epochs, with the averaged weights where they are averaged.
-    """
-    trial, seed = Trial.read(run[0]), run[1]
+    """Train a trial with a seed, on one CPU thread; the log's line, with the last two accuracies."""
+    words, seed = run
     data = load_data("mnist", data_dir, split="holdout")
-    device, started = choose_device("cpu", threads=1), time.perf_counter()
-    set_seed(seed)
-    model, average = trial.model().to(device, memory_format=torch.channels_last), None
-    distort, deskew = trial.augment(), bool(trial.deskew)
-    loader, held_out = make_loaders(data, trial.batch_size, seed, device, distort, deskew)
-    optimizer = trial.optimize(model)
-    scheduler = rise_and_fall(optimizer, trial.epochs * len(loader), trial.warmup)
-    if trial.averaging:
-        averages = get_ema_multi_avg_fn(trial.averaging)
-        average = AveragedModel(model, multi_avg_fn=averages, use_buffers=True)
-    accuracies = []
-    rule = {"progress": False, "average": average}
-    for epoch in range(1, trial.epochs + 1):
-        trained = train(model, device, loader, optimizer, epoch, scheduler, **rule)
-        if epoch > trial.epochs - 2:
-            tested = test(average or model, device, held_out, progress=False)
-            accuracies.append(tested.accuracy)
+    device = choose_device("cpu", threads=1)
+    started = time.perf_counter()
+    model, passes = Trial.read(words).train(data, seed, device)
     return {
-        "trial": str(trial),
+        "trial": words,
         "seed": seed,
         "parameters": count_parameters(model),
-        "accuracies": accuracies,
-        "train_accuracy": round(trained.accuracy, 5),
+        "accuracies": [tested.accuracy for _, tested in passes[-2:]],
+        "train_accuracy": round(passes[-1][0].accuracy, 5),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -153,7 +152,8 @@ def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") 
     Raises UsageError for a line that cannot be read, or after all others ran for trials that
     failed, and DataError where MNIST cannot be had.
     """
-    failed, stops = [], 0
+    failed = []
+    stops = 0
     if next_runs(path):
         load_data("mnist", data_dir, mirror)
         work = partial(run_trial, data_dir=data_dir)
@@ -168,7 +168,7 @@ def search(path: Path, jobs: int = 1, data_dir: str = "data", mirror: str = "") 
             stops = pool.stops
     page = path.with_name("README.md")
     if not page.exists():
-        write_text(page, "# The search\n\n<!-- trials -->\n<!-- end -->\n")
+        write_text(page, NEW_PAGE)
     fill_page(page, {"trials": table(path)})
     if stops:
         raise KeyboardInterrupt
@@ -212,8 +212,7 @@ def read_log(log: Path) -> dict[tuple[str, int], dict]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            numbers = row["accuracies"][-1], row["train_accuracy"], row["parameters"]
-            sum(numbers)
+            sum([row["accuracies"][-1], row["train_accuracy"], row["parameters"]])
             rows[str(row["trial"]), int(row["seed"])] = row
         except (ValueError, LookupError, TypeError):
             print(f"{log}, line {number}: no whole line of the log, passed over", file=sys.stderr)
@@ -225,23 +224,24 @@ def read_trials(path: Path, done: dict) -> list[tuple[str, list[int], list[str],
 
     A trial that is `done` with all its seeds is not read, since its words may be of an earlier form.
     """
-    heading, found = "", []
+    heading = ""
+    found = []
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        asked, _, outcome = line.partition("#")
         if line.startswith("#"):
             heading = line.strip("# ")
         elif line.strip():
             try:
-                words, _, outcome = line.partition("#")
-                first, *words = words.split()
+                first, *words = asked.split()
                 seeds = [int(seed) for seed in first.split(",")]
-                cut = [word.partition("=") for word in words]
-                choices = [
-                    [f"{name}={one}" for one in values.split(",")] for name, _, values in cut
-                ]
+                choices = []
+                for word in words:
+                    name, _, values = word.partition("=")
+                    choices.append([f"{name}={value}" for value in values.split(",")])
                 trials = [" ".join(chosen) for chosen in itertools.product(*choices)]
-                for place, text in enumerate(trials):
-                    if not all((text, seed) in done for seed in seeds):
-                        trials[place] = str(Trial.read(text))
+                for trial in trials:
+                    if not all((trial, seed) in done for seed in seeds):
+                        Trial.read(trial)
             except ValueError as error:
                 raise UsageError(f"{path}, line {number}: {error}") from error
             found.append((heading, seeds, trials, outcome.strip()))
@@ -249,8 +249,9 @@ def read_trials(path: Path, done: dict) -> list[tuple[str, list[int], list[str],
 
 
 def table(path: Path) -> str:
-    """All trials as Markdown: what each scored on the holdout, then its words, a column each."""
-    left, tried = read_log(path.with_name("log.jsonl")), {}
+    """All trials as Markdown: what each scored on the holdout, its words, and what came of it."""
+    left = read_log(path.with_name("log.jsonl"))
+    tried = {}
     for heading, seeds, trials, outcome in read_trials(path, dict(left)):
         for trial in trials:
             rows = [left.pop((trial, seed)) for seed in seeds if (trial, seed) in left]
@@ -259,16 +260,16 @@ def table(path: Path) -> str:
     for trial in dict.fromkeys(trial for trial, _ in left):
         rows = [row for (other, _), row in left.items() if other == trial]
         tried.setdefault(LEFT, []).append(_row(trial, rows, ""))
-    names = [*RESULTS, *WORDS, "other words", "kept or dropped, and why"]
-    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     parts = [f"## {literal(title)}\n\n{head}\n" + "\n".join(rows) for title, rows in tried.items()]
     return "\n\n".join(parts)
 
 
 def _row(trial: str, rows: list[dict], outcome: str) -> str:
     lasts = [100 * row["accuracies"][-1] for row in rows]
+    training = statistics.mean(row["train_accuracy"] for row in rows)
     spread = f"{statistics.stdev(lasts):.3f}" if len(lasts) > 1 else ""
-    training = f"{100 * statistics.mean(row['train_accuracy'] for row in rows):.2f}%"
+    results = [f"**{statistics.mean(lasts):.3f}%**", f"{rows[0]['parameters']:,}", str(len(rows))]
     given = dict(word.partition("=")[::2] for word in trial.split())
     words = [given.pop("blocks", "seed"), *(given.pop(word, "") for word in WORDS)]
     words.append(" ".join(f"{name}={value}" for name, value in given.items()))
@@ -278,6 +279,5 @@ def _row(trial: str, rows: list[dict], outcome: str) -> str:
         Trial.read(trial)
     except ValueError:
         outcome += " (cannot be run any more)"
-    results = [f"**{statistics.mean(lasts):.3f}%**", f"{rows[0]['parameters']:,}"]
-    results += [str(len(rows)), spread, training]
-    return f"| {' | '.join([*results, *map(literal, [*words, outcome.strip()])])} |"
+    cells = [*results, spread, f"{training:.2%}", *map(literal, [*words, outcome.strip()])]
+    return f"| {' | '.join(cells)} |"

@@ -8,159 +8,201 @@
 import itertools
 import multiprocessing
 import os
+import platform
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from datetime import date
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..assignment import ASSIGNMENT
 from ..augment import Affine
 from ..batch.devices import cores
 from ..batch.executor import engine, run_batch
 from ..batch.plan import plan
-from ..data import MEAN, STD, Data, TensorLoader, load_data, make_loaders
+from ..data import MEAN, STD, TensorLoader, load_data
 from ..errors import UsageError
-from ..models import SeedModel, build_model
-from ..muon import Muon, split_parameters
-from ..parameters import find_notebook, read_parameters
-from ..training import Pass, choose_device, rise_and_fall, set_seed, test, train
+from ..layers import trace_layers
+from ..models import SeedModel
+from ..parameters import find_notebook
+from ..training import choose_device, device_facts, set_seed, train
+from . import MEASUREMENTS
+from .search import Trial, run_trial
 
 AUGMENT = Affine(degrees=10, translate=0.07, scale=0.1, shear=6)
 STEPS = 300  # of 128 images, in a turn for which a whole epoch would take too long
-# The usual loop with each recipe's images, and the notebook that says how many epochs it needs.
-USUAL = {"usual": "02_falling_rate", "usual, augmented": "03_augmentation"}
+WARM = 20 * 128  # images before the first turn: nobody's start may fall into another's turn
+USUAL_EPOCHS = 19  # that 02_falling_rate and 03_augmentation take, whose recipes the usual loop has
+# The recipe of the notebook `quickest`, but for its epochs.
+QUICKEST = (
+    "blocks=v12_v16_M_v24_v24_M_v32 batch_size=64 optimizer=muon learning_rate=0.05 warmup=0.1 "
+    "weight_decay=0.0 augmentation=0.2 deskew=1 shear=0.0 epochs="
+)
 # A program that keeps a core busy. It ends when the process that started it does.
 BUSY = "import os; p = os.getppid()\nwhile os.getppid() == p: sum(range(1_000_000))"
 
 
-def loop(device: str = "auto", data_dir: str = "data", repeats: int = 5, **_) -> dict:
-    """Seconds an epoch of 60,000 images of the original model, batch 128, turn by turn."""
-    place = {"count": 60_000, "device": device, "data_dir": data_dir}
-    turns = in_turns(
-        {
-            "usual": partial(usual, **place),
-            "usual, augmented": partial(usual, augment=AUGMENT, **place),
-            "ours": partial(ours, **place),
-            "ours, augmented": partial(ours, augment=AUGMENT, **place),
-            "floor": partial(floor, **place),
-        },
-        repeats,
-    )
-    return {name: {"seconds": seconds_of(row)} for name, row in turns.items()}
+def measure(
+    what: str,
+    repeats: int | None = None,
+    device: str = "auto",
+    data_dir: str = "data",
+    mirror: str = "",
+    epochs: int = 2,
+) -> dict:
+    """Measure `what`, one of `MEASUREMENTS`; `epochs` is for batch. A dictionary for `json`.
+
+    Raises UsageError for another name, for a device that cannot be used and where a training fails,
+    and DataError where MNIST cannot be had.
+    """
+    if what not in MEASUREMENTS:
+        names = ", ".join(MEASUREMENTS)
+        raise UsageError(f"there is no {what!r} to measure; choose one of {names}")
+    try:
+        chosen = choose_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    load_data("mnist", data_dir, mirror)
+    machine = {
+        "device": device_facts(chosen)["name"],
+        "cores": cores(),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+    kinds = {"loop": loop, "target": target, "threads": threads, "batch": batch}
+    turns = repeats or MEASUREMENTS[what]
+    result = kinds[what](repeats=turns, device=device, data_dir=data_dir, epochs=epochs)
+    return {what: {"machine": machine} | result}
 
 
-def target(device: str = "auto", data_dir: str = "data", seeds: int = 10, **_) -> dict:
-    """Whole trainings of the notebook `quickest`, seed by seed, on one core and on all.
+def loop(repeats: int, device: str, data_dir: str, **_) -> dict:
+    """An epoch of 60,000 images of the original model at batch 128."""
+    place = (60_000, device, data_dir)
+    contenders = {
+        "usual": partial(usual, *place),
+        "usual, augmented": partial(usual, *place, augment=AUGMENT),
+        "ours": partial(ours, *place),
+        "ours, augmented": partial(ours, *place, augment=AUGMENT),
+        "floor": partial(floor, 60_000, device),
+    }
+    pairs = [("usual", "ours"), ("usual, augmented", "ours, augmented"), ("ours", "floor")]
+    seconds, _ = in_turns(contenders, repeats)
+    return _result("seconds an epoch of 60,000 images", seconds, pairs)
+
+
+def target(repeats: int, device: str, data_dir: str, **_) -> dict:
+    """Whole trainings of the recipe `quickest`, seed by seed, on one core and on all.
 
     The clock starts with the cached files unread and stops after the last epoch and its test. After
-    each training the usual loop takes `STEPS` steps on the same cores, plain and augmented.
+    each training the usual loop takes `STEPS` steps on the same cores; its seconds are scaled to a
+    whole training.
     """
-    found, images = {}, STEPS * 128
+    seconds = {}
+    pairs = []
+    goal = float(ASSIGNMENT.target)
+    whole = USUAL_EPOCHS * 60_000 / (STEPS * 128)
+    notes = [f"usual: {USUAL_EPOCHS} epochs, estimated from {STEPS} steps beside each of ours"]
     for count in sorted({1, cores()}):
-        place = {"device": device, "data_dir": data_dir, "threads": int(count == 1)}
+        place = (device, data_dir, int(count == 1))
+        where = f"{count} of {cores()} cores"
+        mine = f"ours, {where}"
         contenders = {
-            "ours": partial(whole_training, **place),
-            "usual": partial(usual, images, **place),
-            "usual, augmented": partial(usual, images, augment=AUGMENT, **place),
+            mine: partial(whole_training, *place),
+            f"usual, {where}": partial(usual, STEPS * 128, *place),
+            f"usual, augmented, {where}": partial(usual, STEPS * 128, *place, augment=AUGMENT),
         }
-        turns = in_turns(contenders, seeds, count)
-        found[str(count)] = {name: seconds_of(row) for name, row in turns.items()}
-        found[str(count)]["accuracies"] = [accuracy for _, accuracy in turns["ours"]]
-    epochs = {name: parameters_of(notebook).epochs for name, notebook in USUAL.items()}
-    return {"images": images, "recipes": USUAL, "epochs": epochs, "cores": found}
+        found, returned = in_turns(contenders, repeats, count)
+        seconds[mine] = found.pop(mine)
+        for name, turns in found.items():
+            seconds[name] = [whole * turn for turn in turns]
+            pairs.append((name, mine))
+        ends = returned[mine]
+        passed = f"{sum(end >= goal for end in ends)} of {len(ends)} end at {goal:.2%} or more"
+        notes.append(f"{mine}: {passed}, on average at {statistics.mean(ends):.3%}")
+    return _result("seconds of a whole training", seconds, pairs, *notes)
 
 
-def threads(data_dir: str = "data", repeats: int = 5, **_) -> dict:
-    """Seconds a step of the original model, with no, one and all cores busy with other programs."""
-    contenders = {"default": partial(ours, STEPS * 128, "cpu", data_dir)}
-    for count in (1, 2):
-        contenders[f"threads {count}"] = partial(ours, STEPS * 128, "cpu", data_dir, count)
-    situations = {}
-    for name, count in (("quiet", 0), ("one core busy", 1), ("all cores busy", cores())):
+def threads(repeats: int, data_dir: str, **_) -> dict:
+    """The default beside fixed numbers of threads while no, one or all cores have other work."""
+    part = partial(ours, STEPS * 128, "cpu", data_dir)
+    contenders = {"default": part, "1 thread": partial(part, 1), "2 threads": partial(part, 2)}
+    seconds = {}
+    pairs = []
+    for situation, count in (("quiet", 0), ("one core busy", 1), ("all cores busy", cores())):
         with busy_cores(count):
-            turns = in_turns(contenders, repeats)
-        situations[name] = {kind: [s / STEPS for s, _ in row] for kind, row in turns.items()}
-    return situations
+            found, _ = in_turns(contenders, repeats)
+        medians = {name: statistics.median(turns) for name, turns in found.items()}
+        del medians["default"]
+        best = min(medians, key=medians.get)
+        pairs.append((f"{situation}: default", f"{situation}: {best}"))
+        seconds |= {f"{situation}: {name}": turns for name, turns in found.items()}
+    title = f"seconds of {STEPS} steps"
+    return _result(title, seconds, pairs, "the ratios are to the best fixed number of threads")
 
 
-def batch(data_dir: str = "data", epochs: int = 2, runs: int = 20, **_) -> dict:
-    """Seconds of `runs` trainings of `quickest`, one thread each, bare and as a batch.
+def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
+    """Trainings of the recipe `quickest`, one thread each, bare and as a batch of notebooks.
 
     Half of the seeds are run both ways, then the other half. A batch pays for starting its
     processes; those of the bare trainings have imported everything before.
     """
-    path, workers = find_notebook("quickest"), cores()
+    workers = cores()
+    half = -(-repeats // 2)
     given = {"threads": "1", "dataset": "mnist", "split": "holdout"}
     given |= {"data_dir": data_dir, "epochs": str(epochs)}
-    bare, batched = [], []
+    bare = partial(run_trial, data_dir=data_dir)
+    recipe = f"{QUICKEST}{epochs}"
+    seconds = {"bare": [], "batch": []}
     with engine(workers) as pool:
-        check_ended(pool.map(partial(train_bare, epochs=0, data_dir=data_dir), range(workers)))
-        for seeds in filter(None, (range(0, runs, 2), range(1, runs, 2))):
+        pool.map(Trial.read, [recipe] * workers)
+        for seeds in (range(half), range(half, 2 * half)):
             started = time.perf_counter()
-            check_ended(pool.map(partial(train_bare, epochs=epochs, data_dir=data_dir), seeds))
-            bare.append(time.perf_counter() - started)
+            ended = pool.map(bare, [(recipe, seed) for seed in seeds])
+            seconds["bare"].append(time.perf_counter() - started)
             with tempfile.TemporaryDirectory() as out, redirect_stdout(sys.stderr):
                 started = time.perf_counter()
-                records, stopped = run_batch(plan([path], given, seeds, Path(out)), workers)
-                batched.append(time.perf_counter() - started)
-            if stopped:
+                jobs = plan([find_notebook("quickest")], given, seeds, Path(out))
+                records, stopped = run_batch(jobs, workers)
+                seconds["batch"].append(time.perf_counter() - started)
+            if stopped or pool.stops:
                 raise KeyboardInterrupt
-            check_ended([record.error for record in records if record.status != "completed"])
-    counts = {"notebook": path.stem, "runs": runs, "epochs": epochs, "workers": workers}
-    return counts | {"bare": bare, "batch": batched}
+            failed = [str(one) for one in ended if isinstance(one, BaseException)]
+            failed += [record.error for record in records if record.status != "completed"]
+            if failed:
+                raise UsageError(f"not every training ended; nothing is measured: {failed[0]}")
+    one = {name: workers * statistics.mean(turns) / half for name, turns in seconds.items()}
+    added = one["batch"] - one["bare"]
+    title = f"seconds of {half} runs of quickest, epochs {epochs}, {workers} at a time"
+    notes = (
+        "the ratio is the throughput of a batch to that of the bare trainings",
+        f"a run takes {one['batch']:.1f} s, of which a batch adds {added:.1f} s",
+    )
+    return _result(title, seconds, [("bare", "batch")], *notes)
 
 
-def check_ended(outcomes: list) -> None:
-    """Raise UsageError where an outcome is an error, an exception or a message, and not None."""
-    failed = [str(outcome) for outcome in outcomes if outcome is not None]
-    if failed:
-        raise UsageError(f"not every training ended, so nothing is measured: {failed[0]}")
-
-
-def train_bare(seed: int, epochs: int, data_dir: str) -> None:
-    """A training of `quickest` without its notebook, on one thread, as `batch` has its runs made."""
-    data = load_data("mnist", data_dir, split="holdout")
-    train_quickest(seed, choose_device("cpu", threads=1), data, epochs=epochs)
-
-
-def parameters_of(notebook: str) -> SimpleNamespace:
-    """A notebook's parameters as it declares them. Raises UsageError outside of a clone."""
-    declared = read_parameters(find_notebook(notebook))
-    return SimpleNamespace(**{name: one.default for name, one in declared.items()})
-
-
-def train_quickest(seed: int, device: torch.device, data: Data, **changed) -> Pass | None:
-    """The training of the notebook `quickest`, some of its parameters `changed`; its last test."""
-    p = parameters_of("quickest")
-    vars(p).update(changed)
-    set_seed(seed)
-    model = build_model("quickest").to(device, memory_format=torch.channels_last)
-    distort = Affine(p.degrees, p.translate, p.scale, p.shear, p.elastic)
-    loader, held = make_loaders(data, p.batch_size, seed, device, distort, p.deskew)
-    groups = split_parameters(model, p.other_learning_rate, p.weight_decay)
-    optimizer = Muon(groups, p.learning_rate, p.momentum)
-    scheduler = rise_and_fall(optimizer, p.epochs * len(loader), p.warmup)
-    tested = None
-    for epoch in range(1, p.epochs + 1):
-        train(model, device, loader, optimizer, epoch, scheduler, progress=False)
-        tested = test(model, device, held, progress=False)
-    return tested
+def _result(title: str, seconds: dict, ratios: list, *notes: str) -> dict:
+    return {"title": title, "seconds": seconds, "ratios": ratios, "notes": list(notes)}
 
 
 @contextmanager
 def busy_cores(count: int):
     """Within it, `count` processes use as much of the processor as they get."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    # Ctrl-C ends them too; nobody wants to see where.
+    words = {"args": [sys.executable, "-c", BUSY], "stderr": subprocess.DEVNULL}
+    busy = [subprocess.Popen(**words) for _ in range(count)]
     try:
         yield
     finally:
@@ -169,35 +211,37 @@ def busy_cores(count: int):
             process.wait()
 
 
-def in_turns(contenders: dict, repeats: int, first: int = 0) -> dict[str, list[tuple]]:
-    """Of each contender the `repeats` turns, as seconds and what the turn returned.
+def in_turns(contenders: dict, repeats: int, first: int = 0) -> tuple[dict, dict]:
+    """Of each contender the seconds of its `repeats` turns, and what they returned.
 
     A contender is called once, in a process of its own, since threads and the memory allocator are
     settings of a process; it returns the function that does its turns. The processes use the
-    `first` cores, or all with 0. Raises UsageError where one of them dies.
+    `first` cores, or all with 0. Raises UsageError where one of them fails or dies.
     """
     spawn = multiprocessing.get_context("spawn")
-    turns = {name: [] for name in contenders}
+    seconds = {name: [] for name in contenders}
+    returned = {name: [] for name in contenders}
     with ExitStack() as stack:
-        pools = {}
-        for name, contender in contenders.items():
-            pool = ProcessPoolExecutor(1, spawn, _prepare, [contender, first])
-            pools[name] = stack.enter_context(pool)
-        for name in [*contenders] * repeats:
-            try:
-                turns[name].append(pools[name].submit(_turn).result())
-            except BrokenProcessPool:
-                raise UsageError(f"the process of {name!r} ended; is there memory?") from None
-    return turns
-
-
-def seconds_of(turns: list[tuple]) -> list[float]:
-    """The seconds of the turns of one contender."""
-    return [seconds for seconds, _ in turns]
+        pools = {name: stack.enter_context(ProcessPoolExecutor(1, spawn)) for name in contenders}
+        # A process that is just starting would answer Ctrl-C with a traceback.
+        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ready = {name: pools[name].submit(_prepare, contenders[name], first) for name in pools}
+        signal.signal(signal.SIGINT, answer)
+        try:
+            for name in ready:
+                ready[name].result()
+            for name in [*contenders] * repeats:
+                taken, result = pools[name].submit(_turn).result()
+                seconds[name].append(taken)
+                returned[name].append(result)
+        except Exception as error:  # of whatever kind; the process may have been killed as well
+            raise UsageError(f"{name!r} ended with {type(error).__name__}: {error}") from error
+    return seconds, returned
 
 
 def _prepare(contender, first: int) -> None:
     global _take_turn
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if first and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:first])
     _take_turn = contender()
@@ -217,7 +261,10 @@ def whole_training(device: str, data_dir: str, threads: int):
 
     def training() -> float:
         chosen = choose_device(device, threads)
-        return train_quickest(next(seeds), chosen, load_data("mnist", data_dir)).accuracy
+        _, passes = Trial.read(f"{QUICKEST}2").train(
+            load_data("mnist", data_dir), next(seeds), chosen
+        )
+        return passes[-1][1].accuracy
 
     return training
 
@@ -242,8 +289,8 @@ def usual(count: int, device: str, data_dir: str, threads: int = 0, augment: Aff
 
     def epoch(count: int) -> None:
         model.train()
-        part, correct = Subset(images, range(count)), 0
-        for batch, labels in DataLoader(part, 128, shuffle=True, num_workers=2):
+        correct = 0
+        for batch, labels in DataLoader(Subset(images, range(count)), 128, True, num_workers=2):
             batch, labels = batch.to(device), labels.to(device)
             optimizer.zero_grad()
             output = model(batch)
@@ -253,7 +300,7 @@ def usual(count: int, device: str, data_dir: str, threads: int = 0, augment: Aff
             correct += (output.argmax(dim=1) == labels).sum().item()
             loss.item()  # for the bar
 
-    epoch(20 * 128)  # nobody's warming up may fall into another's turn
+    epoch(WARM)
     return partial(epoch, count)
 
 
@@ -271,32 +318,27 @@ def ours(count: int, device: str, data_dir: str, threads: int = 0, augment: Affi
         loader = TensorLoader(images, labels, 128, generator, augment)
         train(model, chosen, loader, optimizer, progress=False)
 
-    epoch(20 * 128)
+    epoch(WARM)
     return partial(epoch, count)
 
 
-def floor(count: int, device: str, data_dir: str):
-    """A contender whose turn runs the model's convolutions for `count` images."""
+def floor(count: int, device: str):
+    """A contender whose turn runs the original model's convolutions for `count` images."""
     chosen = choose_device(device)
-    set_seed(0)
     model = SeedModel().to(chosen, memory_format=torch.channels_last)
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    seen = [layer for layer in trace_layers(model) if layer.kind == "convolution"]
     calls = []
-
-    def note(layer, inputs, output):
-        known = inputs[0].detach().requires_grad_(bool(calls))
-        calls.append((layer, known, torch.randn_like(output)))
-
-    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    loader, _ = make_loaders(load_data("mnist", data_dir), 128, 0, chosen)
-    model(next(iter(loader))[0])
-    for hook in hooks:
-        hook.remove()
+    for layer, facts in zip(convolutions, seen):
+        maps = torch.randn(128, layer.in_channels, *facts.input_size, device=chosen)
+        maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_(bool(calls))
+        calls.append((layer, maps, torch.randn_like(layer(maps))))
 
     def epoch(count: int) -> None:
         for _ in range(-(-count // 128)):
-            for layer, inputs, gradient in calls:
-                inputs.grad = layer.weight.grad = layer.bias.grad = None
-                layer(inputs).backward(gradient)
+            for layer, maps, gradient in calls:
+                maps.grad = layer.weight.grad = layer.bias.grad = None
+                layer(maps).backward(gradient)
 
-    epoch(20 * 128)
+    epoch(WARM)
     return partial(epoch, count)

@@ -224,11 +224,11 @@ def search_scatter(log: str) -> Figure:
 
 def speed_bars(bench: str) -> Figure:
     """Seconds of an epoch: median and range of the usual loop, of ours and of the floor."""
-    loop = json.loads(bench)["loop"]
+    loop = json.loads(bench)["loop"]["seconds"]
     figure, axes = new_figure("seconds an epoch of 60,000 images", "", height=2.2)
     names = [name for name in BARS if name in loop]
     for place, name in enumerate(names):
-        seconds = loop[name]["seconds"]
+        seconds = loop[name]
         middle = statistics.median(seconds)
         axes.barh(place, middle, color=VALIDATION if name.startswith("ours") else TRAIN)
         axes.plot([min(seconds), max(seconds)], [place, place], color="#000000", linewidth=1)
