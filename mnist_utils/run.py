@@ -101,17 +101,19 @@ class Run:
         )
         left = range(self._checkpoints.restore(), self.parameters["epochs"] + 1)
         self._steps = len(left) * length_hint(loader)
-        self._moments = [time.perf_counter()]
+        self._taken = 0
+        self._began = time.perf_counter()
         yield from left
 
     def _forecast(self, *_) -> None:
         """After a step: say once, from the first seconds of training, how long all steps take."""
-        self._moments.append(time.perf_counter())
-        before, now = (moment - self._moments[0] for moment in self._moments[-2:])
-        if self._steps and before <= FORECAST < now:
-            about = duration(self._steps * now / (len(self._moments) - 1))
+        self._taken += 1
+        seconds = time.perf_counter() - self._began
+        if self._steps and seconds > FORECAST:
+            about = duration(self._steps * seconds / self._taken)
             # A bar that is shown stays below this line.
             tqdm.write(f"the training takes about {about} here", file=sys.stdout)
+            self._steps = 0
 
     def log(self, trained: Pass, tested: Pass) -> None:
         """Note one finished epoch in the record and keep the state, each whole or not at all."""
