@@ -639,13 +639,6 @@ def test_words_are_not_given_to_other_code(executed):
     assert done.read_bytes() == before
 
 
-# Executed before the notebooks were written anew; their numbers are those of the records.
-OLDER = {
-    "01_seed_model", "02_falling_rate", "03_augmentation", "04_no_dropout", "05_weight_average",
-    "most_accurate", "smallest",
-}  # fmt: skip
-
-
 def test_the_committed_executed_notebooks_are_their_sources_executed():
     for result in reports.collect(ROOT / "reports"):
         executed = ROOT / f"reports/{result.name}/seed-{result.first.seed}/{result.name}.ipynb"
@@ -655,8 +648,7 @@ def test_the_committed_executed_notebooks_are_their_sources_executed():
             if "injected-parameters" not in c.metadata.get("tags", [])
         ]
         source = nbformat.read(ROOT / f"notebooks/{result.name}.ipynb", 4).cells
-        if result.name not in OLDER:
-            assert [cell.source for cell in cells] == [cell.source for cell in source], result.name
+        assert [cell.source for cell in cells] == [cell.source for cell in source], result.name
         assert (
             executed.stat().st_size < 1e6 and executed.with_suffix(".html").stat().st_size < 1.5e6
         )
