@@ -161,6 +161,8 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
     if dry_run:
         click.echo(plan.describe(planned, workers, settings["force"]))
         return 0
+    if not notebooks:
+        click.echo(f"{SUBMISSION} is the submission; 01_seed_model, the original, fails on purpose")
     several = len(planned) > 1 or seeds is not None or batch_file or copy_to
     if several or settings["force"] or settings["scheduler"]:
         records, stopped = executor.run_batch(planned, workers, render=render, **settings)

@@ -7,7 +7,9 @@ import tomllib
 import pytest
 from conftest import ROOT
 
+from mnist_utils import __main__ as program
 from mnist_utils.__main__ import cli, main
+from mnist_utils.records import RunRecord
 
 
 def parse(*words: str) -> dict:
@@ -142,3 +144,13 @@ def test_a_name_that_the_terminal_cannot_show_costs_no_file(tmp_path):
     )
     assert done.returncode == 1 and b"Traceback" not in done.stderr
     assert "Grüße-班.txt" in (tmp_path / "grades.csv").read_text(encoding="utf-8")
+
+
+def test_without_a_notebook_it_is_said_which_one_runs(monkeypatch, capsys, tmp_path):
+    ended = RunRecord("quickest", {}, status="completed")
+    monkeypatch.setattr(program, "run_one", lambda *_: ended)
+    assert main(["run", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("quickest is the submission; 01_seed_model") and "on purpose" in said
+    assert main(["run", "01_seed_model", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == ""
