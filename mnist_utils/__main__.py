@@ -342,7 +342,7 @@ def grade(submissions, rules, points, evidence, jobs, scheduler, **settings):
     return int(any(one.outcome != PASS for one in grades))
 
 
-@command("repository", "repository your-name/mnist-utils")
+@command("repository", "repository ada-l/small-mnist")
 @click.argument("name", required=False, metavar="[OWNER/NAME]")
 def repository(name):
     """Put OWNER/NAME into every badge and link; without it, print the present one."""
