@@ -184,7 +184,10 @@ def test_busy_cores_are_busy_until_the_end_of_the_block():
 def test_ctrl_c_ends_all_contenders_without_a_traceback(seconds):
     """While they start, and in the first turn."""
     script = """from functools import partial
+import signal
 import time
+# A shell's background job, as this test may be, ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mnist_utils.bench.speed import busy_cores, in_turns
 if __name__ == "__main__":
     sleeper = partial(partial, time.sleep, 100)
