@@ -259,7 +259,7 @@ def _not_begun(job: Job) -> RunRecord:
 def _done(jobs: list[Job]) -> dict[Path, RunRecord]:
     """The records of the jobs that are done, by folder, copied to their address where they lack.
 
-    How many there are is said.
+    How many of them there are is printed.
     """
     found = {}
     for job in jobs:
