@@ -23,7 +23,7 @@ import click
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 LIMIT = click.FloatRange(min=0, min_open=True)
-# The heading in a command's help that stands above this option, and those that follow.
+# In a command's help, the heading stands above this option and holds for those after it.
 HEADINGS = {
     "--parameter": "What to run",
     "--dataset": "Where things lie",
