@@ -141,12 +141,32 @@ FAULTS = {
         (),
         "its process was killed",
     ),
+    "the process that forks the kernels is killed (SIGKILL)": (
+        "os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)",
+        ("--jobs", "1"),
+        "the kernel died",
+    ),
+    "a run's process that has forked kernels is killed (SIGKILL)": (
+        "import psutil; psutil.Process().parents()[1].kill(); time.sleep(60)",
+        ("--jobs", "1"),
+        "its process was killed",
+    ),
+    "a forked kernel is killed (SIGKILL)": (
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        ("--jobs", "1"),
+        "the kernel died",
+    ),
     "a notebook never ends": (
         "time.sleep(1e6)",
         ("--timeout", "10"),
         "stopped after 10 seconds, its timeout",
     ),
     "a notebook wants too much memory": ("bytearray(4 << 30)", ("--memory", "2"), "MemoryError"),
+    "a forked notebook wants too much memory": (
+        "bytearray(4 << 30)",
+        ("--jobs", "1", "--memory", "2"),
+        "MemoryError",
+    ),
     "the run's folder is removed meanwhile": (
         "shutil.rmtree(out); os._exit(1)",
         (),

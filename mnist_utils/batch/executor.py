@@ -240,8 +240,11 @@ def run_batch(
     records = {job.folder: _not_begun(job) for job in jobs} | done
     with engine(min(workers, len(waiting)), scheduler) if waiting else nullcontext() as pool:
         if pool:
+            room = pool.room() or 1
+            # What the fork server imports must serve more than one run.
+            limits["fork"] = len(waiting) > room
             work = functools.partial(_work, limits, os.getcwd(), render, pool.name)
-            progress = Progress(len(waiting), pool.room() or 1)
+            progress = Progress(len(waiting), room)
             for job, outcome in pool.map_unordered(work, waiting, progress.tick):
                 records[job.folder] = _record_of(job, pool.name, outcome, pool.stops > 1)
                 progress.ended(job.name, records[job.folder])

@@ -25,13 +25,15 @@ class Kernel:
 
     `timeout` is in seconds for the whole run, `memory` in GiB that the kernel may allocate (on
     Unix), `environment` comes on top of this process's, `folder` is where the kernel starts if not
-    here. Once `stopped()` the run is stopped. Raises UsageError for limits that limit nothing.
+    here. With `fork` it is forked, where the system can. Once `stopped()` the run is stopped.
+    Raises UsageError for limits that limit nothing.
     """
 
     timeout: float | None = None
     memory: float | None = None
     environment: dict[str, str] = field(default_factory=dict)
     folder: str = ""
+    fork: bool = False
     stopped: Callable[[], bool] = lambda: False
     process = None
     ended: tuple[str, str] | None = None
@@ -84,10 +86,16 @@ class Kernel:
         limit = LIMIT.format(int(self.memory * 2**30)) if self.memory else ""
         words = [sys.executable, "-c", limit + LAUNCH, "-f", "{connection_file}"]
         words.append("--IPKernelApp.log_level=CRITICAL")
+        metadata = {}
+        if self.fork and sys.platform == "linux":  # elsewhere libraries do not survive a fork
+            from .fork import PROVISIONER
+
+            metadata = {"kernel_provisioner": {"provisioner_name": PROVISIONER.name}}
+        spec = KernelSpec(argv=words, env=self.environment, language="python", metadata=metadata)
         run = self
 
         class OwnManager(AsyncKernelManager):
-            kernel_spec = KernelSpec(argv=words, env=run.environment, language="python")
+            kernel_spec = spec
 
             async def start_kernel(self, **options):
                 # A free port is looked for first and taken later, so two kernels may choose the
