@@ -232,7 +232,8 @@ def speed_bars(bench: str) -> Figure:
         middle = statistics.median(seconds)
         axes.barh(place, middle, color=VALIDATION if name.startswith("ours") else TRAIN)
         axes.plot([min(seconds), max(seconds)], [place, place], color="#000000", linewidth=1)
-        axes.text(max(seconds) + 0.2, place, f"{middle:.2f}", va="center", fontsize=8.5)
+        beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{middle:.2f}", (max(seconds), place), **beside, fontsize=8.5)
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.2)
     figure.alt_text = f"Seconds an epoch of {', '.join(names)}: median, fastest and slowest turn."
