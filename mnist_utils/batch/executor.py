@@ -40,6 +40,9 @@ LOCAL = {  # Dask's settings for the processes of this machine
     "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
     "distributed.worker.daemon": False,  # it has processes of its own
     "distributed.nanny.pre-spawn-environ": {},  # no thread counts but the run's own
+    # Two that look many times a second, and together take a tenth of a core from the runs.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
 }
 
 

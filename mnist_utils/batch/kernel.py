@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -87,7 +88,9 @@ class Kernel:
         words = [sys.executable, "-c", limit + LAUNCH, "-f", "{connection_file}"]
         words.append("--IPKernelApp.log_level=CRITICAL")
         metadata = {}
-        if self.fork and sys.platform == "linux":  # elsewhere libraries do not survive a fork
+        # Elsewhere libraries do not survive a fork; a daemon, as a cluster's workers often are, may
+        # not have processes of its own.
+        if self.fork and sys.platform == "linux" and not multiprocessing.current_process().daemon:
             from .fork import PROVISIONER
 
             metadata = {"kernel_provisioner": {"provisioner_name": PROVISIONER.name}}
