@@ -492,6 +492,32 @@ def test_what_is_done_stays_done_and_the_rest_is_run(notebook, tmp_path, capsys)
     )
 
 
+DRAWS = """
+import multiprocessing, numpy, os, torch
+torch.manual_seed(seed)
+print("torch", torch.rand(1).item(), os.environ["MINE"])
+print("numpy", numpy.random.rand())
+print("forked", multiprocessing.parent_process() is not None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_a_batch_forks_kernels_that_draw_what_a_single_run_draws(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINE", "kept")
+    path = notebook(DRAWS)
+    run_batch(plan([path], {}, [1, 2], tmp_path / "many"), workers=1)
+    run_notebook(path, {"seed": 1}, tmp_path / "one")
+    folders = [
+        tmp_path / place for place in ("many/small/seed-1", "many/small/seed-2", "one/small/seed-1")
+    ]
+    first, second, single = (
+        dict(line.split(" ", 1) for line in printed(f).splitlines()[1:-1]) for f in folders
+    )
+    assert first["torch"] == single["torch"] != second["torch"] and "kept" in first["torch"]
+    assert first["numpy"] != second["numpy"]  # nobody gave it a seed
+    assert (first["forked"], single["forked"]) == ("True", "False")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
 def test_a_reader_who_leaves_early_sees_no_traceback():
     words = [sys.executable, "-m", "mnist_utils", "list"]
