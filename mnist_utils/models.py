@@ -151,7 +151,7 @@ def block(
 MODELS = {
     "seed": SeedModel,
     "smallest": partial(ConvNet, "v12 s20 M s16 s20 M s20", "SiLU"),
-    "most_accurate": partial(ConvNet, "c16 d40 M d48 r48 r48 M d72 r72"),
+    "most_accurate": partial(ConvNet, "v16 s40 M d48 r48 r48 M d72 r72"),
     "fewest_epochs": partial(ConvNet, "v16 v16 M v24 v24 M v32"),
     "quickest": partial(ConvNet, "v12 v16 M v24 v24 M v32"),
 }
