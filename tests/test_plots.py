@@ -116,9 +116,9 @@ def test_what_sees_more_than_the_image_is_framed_at_its_border_and_told():
     layers = trace_layers(build_model("most_accurate"))
     figure = plots.network(np.zeros((28, 28), np.uint8), layers)
     assert max(axes.patches[0].get_width() for axes in figure.axes if axes.images) == 28
-    assert "sees 60 x 60" in figure.alt_text
+    assert "sees 56 x 56" in figure.alt_text
     titles = [axes.get_title() for axes in figure.axes]
-    assert "sees 60 x 60" in titles
+    assert "sees 56 x 56" in titles
 
 
 def seeds(name, *ends):
