@@ -299,7 +299,7 @@ def test_two_batches_on_one_folder_never_run_the_same_job(tmp_path, fault_table)
     assert first.returncode == 0 and "3 of 3 runs completed" in said, said
     fault_table(
         "two batches on one folder",
-        "nothing: the second leaves what the first is at",
+        "nothing: the second leaves what the first is running",
         batch.goes_on(),
     )
 

@@ -11,12 +11,13 @@ import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from .. import plots
 from ..assignment import ASSIGNMENT
@@ -135,7 +136,11 @@ def label_points(figure: Figure, axes, points: list[tuple]) -> None:
     figure.draw_without_rendering()
     # Now that everything has its place, it must keep it.
     figure.set_layout_engine("none")
-    taken = [artist.get_window_extent().padded(1) for artist in (*axes.lines, *axes.collections)]
+    taken = [line.get_window_extent().padded(1) for line in axes.lines]
+    # The bars, of which matplotlib knows no extent.
+    for segment in chain.from_iterable(bars.get_segments() for bars in axes.collections):
+        ends = axes.transData.transform(segment)
+        taken.append(Bbox([ends.min(axis=0), ends.max(axis=0)]).padded(1))
     style = {"textcoords": "offset points", "fontsize": 8, "zorder": 4}
     for x, y, name, colour in points:
         found = []
