@@ -413,3 +413,88 @@ def test_logs_of_programs_count_as_printed(tmp_path, lead):
         found = result(tmp_path, text, name).best.iteration
         assert (found.parameters_from, found.training.epochs) == ("print", 5), name
         assert found.result.percent == 99.45
+
+
+# A second cell that trains the same model on
+
+FIRST = [9900 + n for n in range(11)] + [9941]
+SECOND = [9930 + n for n in range(11)] + [9945]
+MAKE = code("model = Net().to(device)")
+STEPS = """\
+for epoch in range(1, 13):
+    train(model, device, train_loader, optimizer, epoch)
+    test(model, device, test_loader)
+"""
+TRAIN = code(STEPS, counts(*FIRST))
+AGAIN = code(STEPS, counts(*SECOND))
+GLOBAL = code("def fit(epoch):\n    loss = F.nll_loss(model(x), y)\n    loss.backward()\n")
+CALLS = "for epoch in range(1, 13): fit(epoch)"
+KERAS = code("model = Sequential([Conv2D(8, 3), Flatten()])", made.keras_summary())
+FIT = "model.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=12)"
+
+
+def in_keras(right):
+    return keras_log([count / 10_000 for count in right])
+
+
+def epochs_of(tmp_path, cells):
+    """(epochs, whether it passes the rule on epochs) of each training."""
+    judged = result(tmp_path, notebook(*map(dict, cells))).judged
+    verdicts = [{v.key: v.outcome for v in one.verdicts} for one in judged]
+    return [(one.iteration.training.epochs, v["epochs"]) for one, v in zip(judged, verdicts)]
+
+
+ON = {
+    "made in a cell of its own": [NET, TABLE, MAKE, TRAIN, AGAIN],
+    "made in the first loop's cell": [
+        *(NET, TABLE, code("model = Net()\n" + STEPS, counts(*FIRST)), AGAIN)
+    ],
+    "used by a function": [
+        *(NET, TABLE, MAKE, GLOBAL, code(CALLS, counts(*FIRST)), code(CALLS, counts(*SECOND)))
+    ],
+    "Keras": [KERAS, code(FIT, in_keras(FIRST)), code(FIT, in_keras(SECOND))],
+    "with another optimizer": [
+        *(NET, TABLE, MAKE, TRAIN, code("optimizer = optim.Adam(model.parameters())"), AGAIN)
+    ],
+    "made again before the first": [
+        *(NET, TABLE, MAKE | {"execution_count": 3}, TRAIN | {"execution_count": 5}),
+        *(MAKE | {"execution_count": 4}, AGAIN | {"execution_count": 6}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ON)
+def test_a_second_cell_that_trains_the_same_model_adds_its_epochs(tmp_path, name):
+    assert epochs_of(tmp_path, ON[name]) == [(12, PASS), (24, FAIL)]
+    second = result(tmp_path, notebook(*map(dict, ON[name]))).judged[1]
+    assert any("those epochs count too" in flag for flag in second.iteration.flags)
+
+
+ANEW = {
+    "made between": [NET, TABLE, MAKE, TRAIN, MAKE, AGAIN],
+    "made in each cell": [
+        *(NET, TABLE, code("model = Net()\n" + STEPS, counts(*FIRST))),
+        code("model = Net()\n" + STEPS, counts(*SECOND)),
+    ],
+    "made by a function": [
+        *(NET, TABLE, MAKE, TRAIN, code("model = build()"), AGAIN),
+    ],
+    "its cell was run again": [
+        *(NET, TABLE, MAKE | {"execution_count": 6}, TRAIN | {"execution_count": 5}),
+        AGAIN | {"execution_count": 7},
+    ],
+    "its weights reset": [NET, TABLE, MAKE, TRAIN, code("model.apply(init_weights)"), AGAIN],
+    "another model": [
+        *(NET, TABLE, code("model = Net()\nother = Net()"), TRAIN),
+        code(STEPS.replace("model", "other"), counts(*SECOND)),
+    ],
+    "made in the function that trains": [
+        *(NET, TABLE, code("def run(rate):\n    model = Net()\n    train(model, rate)\n")),
+        *(code("run(0.1)", counts(*FIRST)), code("run(0.01)", counts(*SECOND))),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ANEW)
+def test_a_model_made_anew_begins_its_epochs_anew(tmp_path, name):
+    assert epochs_of(tmp_path, ANEW[name]) == [(12, PASS), (12, PASS)]

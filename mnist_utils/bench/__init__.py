@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..records import write_text
 
 # What can be measured, and how often by default: turns, seeds for target, runs for batch.
-MEASUREMENTS = {"loop": 5, "target": 10, "threads": 5, "batch": 20}
+MEASUREMENTS = {"loop": 5, "target": 10, "threads": 5, "step": 10, "batch": 20}
 
 
 def show(result: dict) -> str:

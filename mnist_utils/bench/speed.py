@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import date
@@ -34,7 +35,7 @@ from ..batch.plan import plan
 from ..data import MEAN, STD, TensorLoader, load_data
 from ..errors import UsageError
 from ..layers import trace_layers
-from ..models import SeedModel
+from ..models import ConvNet, SeedModel, build_model
 from ..parameters import find_notebook
 from ..training import choose_device, device_facts, set_seed, train
 from . import MEASUREMENTS
@@ -82,7 +83,7 @@ def measure(
         "python": platform.python_version(),
         "date": date.today().isoformat(),
     }
-    kinds = {"loop": loop, "target": target, "threads": threads, "batch": batch}
+    kinds = {"loop": loop, "target": target, "threads": threads, "step": step, "batch": batch}
     turns = repeats or MEASUREMENTS[what]
     result = kinds[what](repeats=turns, device=device, data_dir=data_dir, epochs=epochs)
     return {what: {"machine": machine} | result}
@@ -151,6 +152,26 @@ def threads(repeats: int, data_dir: str, **_) -> dict:
         seconds |= {f"{situation}: {name}": turns for name, turns in found.items()}
     title = f"seconds of {STEPS} steps"
     return _result(title, seconds, pairs, "the ratios are to the best fixed number of threads")
+
+
+def step(repeats: int, data_dir: str, **_) -> dict:
+    """The network of `most_accurate` on one thread, beside the same with borders of zeros."""
+    part = partial(ours, STEPS * 64, "cpu", data_dir, 1, AUGMENT, batch_size=64)
+    contenders = {
+        "with borders": partial(part, network=with_borders),
+        "most_accurate": partial(part, network=partial(build_model, "most_accurate")),
+    }
+    seconds, _ = in_turns(contenders, repeats)
+    return _result(f"seconds of {STEPS} steps of 64 images", seconds, [tuple(contenders)])
+
+
+def with_borders() -> nn.Module:
+    """What `most_accurate` was first: a border around every map, and no ReLU in place."""
+    network = ConvNet("c16 d40 M d48 r48 r48 M d72 r72")
+    for layer in network.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    return network
 
 
 def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
@@ -304,18 +325,26 @@ def usual(count: int, device: str, data_dir: str, threads: int = 0, augment: Aff
     return partial(epoch, count)
 
 
-def ours(count: int, device: str, data_dir: str, threads: int = 0, augment: Affine | None = None):
+def ours(
+    count: int,
+    device: str,
+    data_dir: str,
+    threads: int = 0,
+    augment: Affine | None = None,
+    network: Callable[[], nn.Module] = SeedModel,
+    batch_size: int = 128,
+):
     """A contender whose turn trains by `count` images, as the notebooks do."""
     chosen = choose_device(device, threads)
     set_seed(0)
     data = load_data("mnist", data_dir)
-    model = SeedModel().to(chosen, memory_format=torch.channels_last)
+    model = network().to(chosen, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
 
     def epoch(count: int) -> None:
         images, labels = data.train_images[:count].to(chosen), data.train_labels[:count].to(chosen)
         generator = torch.Generator(chosen).manual_seed(0)
-        loader = TensorLoader(images, labels, 128, generator, augment)
+        loader = TensorLoader(images, labels, batch_size, generator, augment)
         train(model, chosen, loader, optimizer, progress=False)
 
     epoch(WARM)

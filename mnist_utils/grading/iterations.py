@@ -212,6 +212,10 @@ class _Reading:
         found["said"] = self._belonging("said", index, None)
         iteration = self._iteration(training, found, model)
         flags = _image_flags(training)
+        if training.continues:
+            flags.append(
+                f"trains the model of {training.continues.where} on: those epochs count too"
+            )
         flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration

@@ -35,6 +35,9 @@ LIBRARY = re.compile(
 )
 BATCH_SIZE = re.compile(r"batch_?size['\"]?\s{0,4}[=:]\s{0,4}(\w+)", re.I)
 NUMBERS = re.compile(r"^\s{0,40}(\w{1,60})\s{0,4}=\s{0,4}(\d{1,6})\s{0,4}$", re.M)
+RESETS = re.compile(
+    r"reset|init|apply|clone|load_(?:state|weights)|set_weights|clear_session", re.I
+)
 VALUE = re.compile(r"\{[^{}]{0,80}\}|%[-+.\d]{0,8}[a-z]")  # in a text that is filled in
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -72,6 +75,13 @@ class Code:
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
+    handed: dict[int, set[str]] = field(
+        default_factory=dict
+    )  # variables that a cell gives to calls
+    renewed: dict[int, set[str]] = field(default_factory=dict)  # variables that it sets or resets
+    reached: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # the same of a function, from outside
 
     def role_of(self, said: str) -> str:
         """Whether the function that prints such a line trains or tests; `said` has letters only."""
@@ -165,12 +175,36 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
             defined = [model]
         elif isinstance(node, FUNCTION):
             _note_prints(node, code)
+            parts = _nodes(node)
+            code.reached[node.name] = _handed(parts) - _set(parts)
     made = _read_made(tree, code, line_at)
     code.newest = [code.newest, *defined, *made][-1]
     names = code.models | code.held
     outside = _nodes(tree, ast.ClassDef, *FUNCTION)
     used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
+    calls = [node for node in outside if isinstance(node, ast.Call)]
+    reached = [code.reached.get(_name(call), set()) for call in calls]
+    code.handed[place[1]] = _handed(calls).union(*reached)
+    resets = [call for call in calls if RESETS.search(_name(call))]
+    code.renewed[place[1]] = _set(outside) | _handed(resets)
     return made, made or list(dict.fromkeys(used)) or defined
+
+
+def _handed(nodes: list[ast.AST]) -> set[str]:
+    """The variables that are called, whose methods are called, or that a call is given."""
+    found = set()
+    for call in nodes:
+        if isinstance(call, ast.Call):
+            parts = [call.func, _owner(call), *call.args, *(word.value for word in call.keywords)]
+            found |= {part.id for part in parts if isinstance(part, ast.Name)}
+    return found
+
+
+def _set(nodes: list[ast.AST]) -> set[str]:
+    """The variables that code sets, a function's arguments among them."""
+    stored = [node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store)]
+    names = {node.id for node in stored if isinstance(node, ast.Name)}
+    return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
 def _read_made(tree: ast.AST, code: Code, line_at) -> list[Model]:

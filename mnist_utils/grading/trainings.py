@@ -48,6 +48,7 @@ class Training:
     claims: list[Accuracy] = field(default_factory=list)
     truncated: bool = False
     validated_on: int = 0  # images, where Keras says so
+    continues: Line | None = None  # where the training of the same model began
 
     @property
     def last(self) -> Accuracy | None:
@@ -88,6 +89,9 @@ def find_trainings(document, facts: dict[int, list[Fact]], code: Code) -> list[T
             elif earlier := next((t for t in trainings[-3:] if _repeats(training, t)), None):
                 _take_over(training, earlier)
             elif len(trainings) < MAX_TRAININGS:
+                if trainings and _trains_on(trainings[-1], cell, document, code):
+                    training.continues = trainings[-1].line
+                    training.epochs += trainings[-1].epochs
                 trainings.append(training)
                 last_run = run
     if is_text:  # what a text says was tested is only said
@@ -154,6 +158,23 @@ def _goes_on(before: list[Fact], run: list[Fact], code: Code) -> bool:
         return False
     between = range(before[-1].line.cell + 1, run[0].line.cell + 1)
     return not any(code.made.get(number) for number in between)
+
+
+def _trains_on(before: Training, cell, document, code: Code) -> bool:
+    """Whether a cell trains the model of a training before, though it counts its epochs from 1."""
+    earlier = next((c for c in document.cells if c.number == before.end.cell), cell)
+    models = code.held.keys() & code.handed.get(cell.number, set())
+    if earlier == cell or len(models) != 1:
+        return False
+    if models != code.held.keys() & code.handed.get(earlier.number, set()):
+        return False
+    for other in document.cells:
+        is_between = earlier.number < other.number <= cell.number
+        if earlier.count and cell.count and other.count:  # known in which order they were run
+            is_between = earlier.count < other.count <= cell.count
+        if is_between and models & code.renewed.get(other.number, set()):
+            return False
+    return not (earlier.count and cell.count) or earlier.count < cell.count
 
 
 def _is_training(training: Training, run: list[Fact], document, cell) -> bool:
