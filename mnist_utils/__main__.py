@@ -275,7 +275,8 @@ def bench(what, show, to, **settings):
 
     WHAT is loop (an epoch beside the usual loop and the convolutions alone), target (seconds to
     99.4% on one core and on all), threads (the default beside 1 and 2 threads, on a quiet and on a
-    busy machine) or batch (a batch beside the same trainings without notebooks).
+    busy machine), step (the network of most_accurate beside what it was first) or batch (a batch
+    beside the same trainings without notebooks).
     """
     from . import bench as room
 

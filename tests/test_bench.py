@@ -24,7 +24,7 @@ from mnist_utils.bench.search import Trial
 from mnist_utils.bench.speed import AUGMENT
 from mnist_utils.data import load_data
 from mnist_utils.errors import UsageError
-from mnist_utils.models import SeedModel
+from mnist_utils.models import SeedModel, count_parameters
 from mnist_utils.parameters import find_notebook, read_parameters
 
 LOOP = {
@@ -84,6 +84,22 @@ def test_the_default_is_held_to_the_best_fixed_number_of_threads(monkeypatch):
         name = f"{situation}: default / {situation}: 2 threads"
         assert row(text, name) == ["1.10", "1.20", "1.00", "1.50", "3"]
         assert row(text, f"{situation}: 1 thread")[0] == "7.50"
+
+
+def test_the_step_is_that_of_most_accurate_beside_the_same_with_borders(monkeypatch):
+    def in_turns(contenders, repeats):
+        made = {name: part.keywords["network"]() for name, part in contenders.items()}
+        before, now = made.values()
+        assert count_parameters(before) == count_parameters(now) == 19_818
+        for network, padding, in_place in ((before, 1, False), (now, 0, True)):
+            assert network.body[0].padding == (padding, padding)
+            kinds = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)]
+            assert kinds and all(layer.inplace == in_place for layer in kinds)
+        return {name: [6.0, 5.2] if name == "with borders" else [4.0] * 2 for name in made}, {}
+
+    monkeypatch.setattr(speed, "in_turns", in_turns)
+    text = show({"step": speed.step(repeats=2, data_dir="data") | {"machine": {}}})
+    assert row(text, "with borders / most_accurate") == ["1.40", "1.40", "1.30", "1.50", "2"]
 
 
 class Pool:
