@@ -238,6 +238,25 @@ def test_words_of_many_languages(tmp_path, words):
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        "exactitud de entrenamiento: 98.1%, exactitud de prueba: {value:.2f}%",
+        "précision d'entraînement : 98.1%, précision de validation : {value:.2f}%",
+        "Genauigkeit Training: 98.1 %, Genauigkeit Test: {value:.2f} %",
+        "dokładność treningu: 98.1%, dokładność testu: {value:.2f}%",
+        "точность на обучении: 98.1%, точность на тесте: {value:.2f}%",
+        "eğitim doğruluğu: 98.1%, test doğruluğu: {value:.2f}%",
+        "accuracy for training: 98.1%, accuracy for test: {value:.2f}%",
+        "train acc.: 98.1, test acc.: {value:.2f}",
+        "train accuracy after epoch {n}: 98.1%, test accuracy after epoch {n}: {value:.2f}%",
+    ],
+)
+def test_whose_accuracy_it_is_may_stand_behind_the_word(tmp_path, form):
+    log = lines("Epoch {n}/{of}: " + form + "\n", VALUES)
+    assert read(tmp_path, notebook(TABLE, code("run()", log))) == (PASS, 1, 5, 99.45, 99.45, 5)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "val_sparse_categorical_accuracy",

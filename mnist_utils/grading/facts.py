@@ -23,7 +23,7 @@ OF_A_CLASS = re.compile(
     re.I,
 )
 BETWEEN = re.compile(
-    r"(?:\s{0,3}(?:\([^()\d]{0,14}\)|\[[^\[\]\d]{0,8}\]))?[\s:=\-–|>*_~'\"│┃%:]{0,40}"
+    r"(?:\.(?=[\s:=]))?(?:\s{0,3}(?:\([^()\d]{0,14}\)|\[[^\[\]\d]{0,8}\]))?[\s:=\-–|>*_~'\"│┃%:]{0,40}"
     r"(?:(?:is|was|of|at|tensor|es|ist|est)\b[\s(:=]{0,4})?[(\[]?\s{0,3}"
 )
 COUNTS = re.compile(
@@ -242,7 +242,7 @@ class _Reader:
         if not form and KERAS_LINE.search(text):
             default = "train"
         for match in islice(self.words.accuracy.finditer(text), MAX_WORDS):
-            value = match.start() >= at and _value(line, text, match)
+            value = match.start() >= at and _value(line, text, match, self.words)
             if not value:
                 continue
             accuracy, end, between = value
@@ -263,12 +263,14 @@ class _Reader:
         return found
 
 
-def _value(line: Line, text: str, match: re.Match) -> tuple[Accuracy, int, str] | None:
+def _value(
+    line: Line, text: str, match: re.Match, words: Words
+) -> tuple[Accuracy, int, str] | None:
     """The number that belongs to a word for accuracy, where it ends, and the words between."""
     at = match.end()
     if OF_A_CLASS.match(text, at):
         return None
-    if images := ON_IMAGES.match(text, at):
+    if images := ON_IMAGES.match(text, at) or words.owner.match(text, at):
         at = images.end()
     at = BETWEEN.match(text, at).end()
     between = text[match.end() : at]

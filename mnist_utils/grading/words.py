@@ -30,6 +30,7 @@ class Words(NamedTuple):
 
     accuracy: re.Pattern
     role: re.Pattern  # group 1 where it is of training, else of testing
+    owner: re.Pattern  # a role, or an epoch, that comes after "accuracy": "exactitud de prueba"
     epoch: re.Pattern  # group 1 the word, 2 the number, 3 of how many
     claim: re.Pattern
     final: re.Pattern
@@ -63,20 +64,26 @@ def read_words(more: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Words:
     for role, given in more:
         words[role] += given
     some = {role: _any(given) for role, given in words.items()}
-    # "valacc" and "testaccuracy" are written without anything between
-    glued = rf"(?:{some['train']}|{some['test']})?"
+    images = f"(?:{some['train']}|{some['test']})"
+    in_epoch = f"{some['epoch']}{NUMBERED}"
     found = {
-        "accuracy": f"{LEFT}{glued}{some['accuracy']}{RIGHT}",
+        # "valacc" and "testaccuracy" are written without anything between
+        "accuracy": f"{LEFT}{images}?{some['accuracy']}{RIGHT}",
         "role": rf"{LEFT}(?:({some['train']})|{some['test']})(?:{RIGHT}|(?=acc))",
+        "owner": rf"\s{{1,3}}(?:[^\W\d]{{1,5}}[\s'’]{{1,2}}){{0,2}}(?:{images}{RIGHT}|{in_epoch})",
         "epoch": f"{LEFT}({some['epoch']}){NUMBERED}",
     }
     for role in ("claim", "final", "parameters"):
         found[role] = f"{LEFT}{some[role]}{RIGHT}"
     compiled = {name: re.compile(pattern, re.I) for name, pattern in found.items()}
-    parts = {role: {max(w.lower().split("_"), key=len) for w in ws} for role, ws in words.items()}
+    parts = {
+        role: {max(word.lower().strip("*").split("_"), key=len) for word in given}
+        for role, given in words.items()
+    }
     return Words(**compiled, stems={role: tuple(some) for role, some in parts.items()})
 
 
 def _any(words: list[str]) -> str:
     longest_first = sorted(words, key=len, reverse=True)
-    return "(?:" + "|".join(re.escape(w).replace("_", r"[\s_\-]?") for w in longest_first) + ")"
+    patterns = [re.escape(word).replace("_", r"[\s_\-]?") for word in longest_first]
+    return f"(?:{'|'.join(patterns)})".replace(r"\*", rf"{LETTER}{{0,8}}")
