@@ -153,14 +153,19 @@ class Run:
 
 
 def _records(name: str) -> list[RunRecord]:
-    """The repository's records of a notebook's complete runs on MNIST's test images."""
-    records = []
-    for path in sorted((home() / "reports" / name).glob("seed-*/run.json")):
+    """The repository's records of a notebook's complete runs on MNIST's test images, by seed.
+
+    While a run is repeated, the record that it had before stands for it.
+    """
+    found = {}
+    # In this order a record that was kept as seed-0.previous gives way to seed-0.
+    for path in sorted((home() / "reports" / name).glob("seed-*/run.json"), reverse=True):
         with contextlib.suppress(RecordError):
             record = RunRecord.load(path.parent)
             judged = assignment.judge(record)[0].outcome != assignment.NOT_JUDGED
-            if judged and path.parent.name == f"seed-{record.seed}":
-                records.append(record)
+            if judged and path.parent.name.removesuffix(".previous") == f"seed-{record.seed}":
+                found[record.seed] = record
+    records = [found[seed] for seed in sorted(found)]
     return [record for record in records if len(record.epochs) == len(records[0].epochs)]
 
 

@@ -283,3 +283,18 @@ def test_damaged_unfinished_and_misplaced_records_are_left_out(here, monkeypatch
     monkeypatch.setattr(run_module.plots, "show", figures.append)
     start().show_seeds()
     assert "01_seed_model, 2 seeds" in figures[0].alt_text
+
+
+def test_the_record_of_a_run_that_is_repeated_stands_for_it_meanwhile(here, monkeypatch):
+    from conftest import make_record
+
+    root = here / "reports/01_seed_model"
+    make_record((9940,), seed=0).save(root / "seed-0.previous")
+    make_record((9000,), seed=0, status="running").save(root / "seed-0")
+    for seed in (1, 2, 10):
+        make_record((9940 + seed,), seed=seed).save(root / f"seed-{seed}")
+    (here / "reports/README.md").write_text("")
+    found = run_module._records("01_seed_model")
+    assert [(r.seed, r.last.validation_correct) for r in found] == [
+        (0, 9940), (1, 9941), (2, 9942), (10, 9950)
+    ]  # fmt: skip
