@@ -347,6 +347,19 @@ def test_a_network_that_the_pad_cannot_run_is_refused(layer):
         program(nn.Sequential(layer))
 
 
+def test_what_works_in_place_changes_the_map_for_all_that_follows():
+    class InPlace(nn.Conv2d):
+        def forward(self, images):
+            maps = super().forward(images)
+            nn.functional.relu_(maps)
+            return maps.mean(dim=(2, 3))
+
+    steps = program(InPlace(1, 10, 3))
+    assert [(step["op"], step["inputs"]) for step in steps] == [
+        ("conv2d", [0]), ("relu", [1]), ("mean", [2])
+    ]  # fmt: skip
+
+
 def test_the_plots_draw_the_points_they_describe():
     points = [
         figures.Point("a", 3_000, 3, 99.3, 99.4, 0.05),

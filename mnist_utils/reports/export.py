@@ -118,7 +118,8 @@ def program(model: nn.Module) -> list[dict]:
     known = {name: state[held[name]] for name in held if held[name] in state}
     known |= {name: 0 for name in signature.user_inputs}
     for node in (node for node in exported.graph.nodes if node.op == "call_function"):
-        name = node.target.name().removeprefix("aten::").partition(".")[0]
+        called = node.target.name().removeprefix("aten::").partition(".")[0]
+        name = called.removesuffix("_")
         given = node.normalized_arguments(exported.graph_module, normalize_to_only_use_kwargs=True)
         values = {k: known[v.name] if hasattr(v, "name") else v for k, v in given.kwargs.items()}
         if name == "dropout":
@@ -126,6 +127,8 @@ def program(model: nn.Module) -> list[dict]:
         else:
             steps.append({"op": name, "inputs": [values["input"]]} | _step(name, values))
             known[node.name] = len(steps)
+            if called.endswith("_"):  # in place: what it was given is changed as well
+                known[given.kwargs["input"].name] = len(steps)
     return steps
 
 
