@@ -246,7 +246,7 @@ def test_help_names_the_commands():  # that it loads no torch, and so answers at
 
 def test_list_shows_every_notebook_with_its_parameters():
     everything = command("list").stdout
-    assert "2 of them at 99.40% or more, 285 s of training" in everything  # notebook 01
+    assert "2 of them at 99.40% or more, 283 s of training" in everything  # notebook 01
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert path.stem in everything
         out = command("list", path.stem).stdout

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 from ..assignment import ASSIGNMENT, PASS, judge
 from ..errors import RecordError, UsageError
@@ -192,7 +192,8 @@ def overview(root: Path, only: str = "*") -> dict[str, str]:
     lines = {}
     for result in collect(root, only):
         runs = result.records.values()
-        seconds = mean(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
+        # A machine that was busy for one run makes a mean long.
+        seconds = median(sum(epoch.train_seconds for epoch in run.epochs) for run in runs)
         lines[result.name] = (
             f"{result.mean:.2f}% on average over {len(runs)} seeds, {result.reaching(result.last)} "
             f"of them at 99.40% or more, {seconds:.0f} s of training"
