@@ -75,13 +75,11 @@ class Code:
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
-    handed: dict[int, set[str]] = field(
-        default_factory=dict
-    )  # variables that a cell gives to calls
-    renewed: dict[int, set[str]] = field(default_factory=dict)  # variables that it sets or resets
-    reached: dict[str, set[str]] = field(
-        default_factory=dict
-    )  # the same of a function, from outside
+    # variables that a cell gives to calls, and those that it sets or resets
+    handed: dict[int, set[str]] = field(default_factory=dict)
+    renewed: dict[int, set[str]] = field(default_factory=dict)
+    # variables from outside of a function that it gives to calls
+    reached: dict[str, set[str]] = field(default_factory=dict)
 
     def role_of(self, said: str) -> str:
         """Whether the function that prints such a line trains or tests; `said` has letters only."""
