@@ -180,12 +180,18 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
     names = code.models | code.held
     outside = _nodes(tree, ast.ClassDef, *FUNCTION)
     used = [names[node.id] for node in outside if getattr(node, "id", None) in names]
-    calls = [node for node in outside if isinstance(node, ast.Call)]
-    reached = [code.reached.get(_name(call), set()) for call in calls]
-    code.handed[place[1]] = _handed(calls).union(*reached)
-    resets = [call for call in calls if RESETS.search(_name(call))]
-    code.renewed[place[1]] = _set(outside) | _handed(resets)
+    _note_variables(outside, place[1], code)
     return made, made or list(dict.fromkeys(used)) or defined
+
+
+def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
+    """Which variables a cell gives to calls, and which it sets or resets, functions aside."""
+    calls = [node for node in outside if isinstance(node, ast.Call)]
+    # A function that is called may use variables from outside of it.
+    reached = [code.reached.get(_name(call), set()) for call in calls]
+    code.handed[cell] = _handed(calls).union(*reached)
+    resets = [call for call in calls if RESETS.search(_name(call))]
+    code.renewed[cell] = _set(outside) | _handed(resets)
 
 
 def _handed(nodes: list[ast.AST]) -> set[str]:
