@@ -434,7 +434,7 @@ def test_logs_of_programs_count_as_printed(tmp_path, lead):
         assert found.result.percent == 99.45
 
 
-# A second cell that trains the same model on
+# A second training of the same model
 
 FIRST = [9900 + n for n in range(11)] + [9941]
 SECOND = [9930 + n for n in range(11)] + [9945]
@@ -446,6 +446,7 @@ for epoch in range(1, 13):
 """
 TRAIN = code(STEPS, counts(*FIRST))
 AGAIN = code(STEPS, counts(*SECOND))
+BOTH = counts(*FIRST) + counts(*SECOND)
 GLOBAL = code("def fit(epoch):\n    loss = F.nll_loss(model(x), y)\n    loss.backward()\n")
 CALLS = "for epoch in range(1, 13): fit(epoch)"
 KERAS = code("model = Sequential([Conv2D(8, 3), Flatten()])", made.keras_summary())
@@ -479,11 +480,14 @@ ON = {
         *(NET, TABLE, MAKE | {"execution_count": 3}, TRAIN | {"execution_count": 5}),
         *(MAKE | {"execution_count": 4}, AGAIN | {"execution_count": 6}),
     ],
+    "in the cell of the first": [NET, TABLE, MAKE, code(STEPS + STEPS, BOTH)],
+    "in the cell that makes it": [NET, TABLE, code("model = Net()\n" + STEPS + STEPS, BOTH)],
+    "by calls in one cell": [NET, TABLE, MAKE, GLOBAL, code(f"{CALLS}\n{CALLS}", BOTH)],
 }
 
 
 @pytest.mark.parametrize("name", ON)
-def test_a_second_cell_that_trains_the_same_model_adds_its_epochs(tmp_path, name):
+def test_a_second_training_of_the_same_model_adds_its_epochs(tmp_path, name):
     assert epochs_of(tmp_path, ON[name]) == [(12, PASS), (24, FAIL)]
     second = result(tmp_path, notebook(*map(dict, ON[name]))).judged[1]
     assert any("those epochs count too" in flag for flag in second.iteration.flags)
@@ -510,6 +514,22 @@ ANEW = {
     "made in the function that trains": [
         *(NET, TABLE, code("def run(rate):\n    model = Net()\n    train(model, rate)\n")),
         *(code("run(0.1)", counts(*FIRST)), code("run(0.01)", counts(*SECOND))),
+    ],
+    "made by a function through global": [
+        *(NET, TABLE, code("def fresh():\n    global model\n    model = Net()\n")),
+        *(MAKE, TRAIN, code("fresh()"), AGAIN),
+    ],
+    "its weights reset by a function": [
+        *(NET, TABLE, code("def again():\n    model.apply(init_weights)\n")),
+        *(MAKE, TRAIN, code("again()"), AGAIN),
+    ],
+    "made twice in one cell": [NET, TABLE, code(f"model = Net()\n{STEPS}" * 2, BOTH)],
+    "made for each rate": [
+        *(NET, TABLE),
+        code("for rate in (0.1, 0.01):\n    model = Net()\n    fit(model, rate)", BOTH),
+    ],
+    "made for each call": [
+        *(NET, TABLE, code("model = Net()\nfit(model)\nmodel = Net()\nfit(model)", BOTH)),
     ],
 }
 

@@ -75,11 +75,13 @@ class Code:
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
-    # variables that a cell gives to calls, and those that it sets or resets
+    # variables that a cell gives to calls, those that it sets or resets, also from its first loop on
     handed: dict[int, set[str]] = field(default_factory=dict)
     renewed: dict[int, set[str]] = field(default_factory=dict)
-    # variables from outside of a function that it gives to calls
+    renewed_late: dict[int, set[str]] = field(default_factory=dict)
+    # variables from outside of a function that it gives to calls, and that it sets or resets
     reached: dict[str, set[str]] = field(default_factory=dict)
+    renews: dict[str, set[str]] = field(default_factory=dict)
 
     def role_of(self, said: str) -> str:
         """Whether the function that prints such a line trains or tests; `said` has letters only."""
@@ -174,7 +176,10 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
         elif isinstance(node, FUNCTION):
             _note_prints(node, code)
             parts = _nodes(node)
-            code.reached[node.name] = _handed(parts) - _set(parts)
+            outer = [part.names for part in parts if isinstance(part, ast.Global)]
+            own = _set(parts).difference(*outer)
+            code.reached[node.name] = _handed(parts) - own
+            code.renews[node.name] = _renewed(parts, code) - own
     made = _read_made(tree, code, line_at)
     code.newest = [code.newest, *defined, *made][-1]
     names = code.models | code.held
@@ -190,8 +195,18 @@ def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
     # A function that is called may use variables from outside of it.
     reached = [code.reached.get(_name(call), set()) for call in calls]
     code.handed[cell] = _handed(calls).union(*reached)
+    code.renewed[cell] = _renewed(outside, code)
+    loops = [node.lineno for node in outside if isinstance(node, (ast.For, ast.While))]
+    late = [node for node in outside if node.lineno >= min(loops, default=0)]
+    code.renewed_late[cell] = _renewed(late, code)
+
+
+def _renewed(nodes: list[ast.AST], code: Code) -> set[str]:
+    """The variables that code sets or resets, itself or in the functions that it calls."""
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
     resets = [call for call in calls if RESETS.search(_name(call))]
-    code.renewed[cell] = _set(outside) | _handed(resets)
+    within = [code.renews.get(_name(call), set()) for call in calls]
+    return (_set(nodes) | _handed(resets)).union(*within)
 
 
 def _handed(nodes: list[ast.AST]) -> set[str]:

@@ -164,10 +164,10 @@ def _trains_on(before: Training, cell, document, code: Code) -> bool:
     """Whether a cell trains the model of a training before, though it counts its epochs from 1."""
     earlier = next((c for c in document.cells if c.number == before.end.cell), cell)
     models = code.held.keys() & code.handed.get(cell.number, set())
-    if earlier == cell or len(models) != 1:
+    if len(models) != 1 or models != code.held.keys() & code.handed.get(earlier.number, set()):
         return False
-    if models != code.held.keys() & code.handed.get(earlier.number, set()):
-        return False
+    if earlier == cell:
+        return not models & code.renewed_late.get(cell.number, set())
     for other in document.cells:
         is_between = earlier.number < other.number <= cell.number
         if earlier.count and cell.count and other.count:  # known in which order they were run
