@@ -116,8 +116,14 @@ class Pool:
 
 def measure_batch(monkeypatch, pool, record) -> dict:
     """What `batch` measures where 7 runs end like this `record`."""
+
+    def run_batch(jobs, workers):
+        # As the bare trainings, on whatever machine.
+        assert all(job.values["device_name"] == "cpu" for job in jobs)
+        return [record] * len(jobs), False
+
     monkeypatch.setattr(speed, "engine", lambda workers: nullcontext(pool))
-    monkeypatch.setattr(speed, "run_batch", lambda jobs, workers: ([record] * len(jobs), False))
+    monkeypatch.setattr(speed, "run_batch", run_batch)
     return speed.batch(repeats=7, data_dir="data", epochs=3)
 
 
@@ -290,6 +296,19 @@ def test_what_cannot_be_measured_is_refused():
         speed.measure("speed")
     with pytest.raises(UsageError, match="'warp' cannot be used"):
         speed.measure("loop", device="warp")
+    with pytest.raises(UsageError, match="batch is measured on the CPU only, not on 'cuda'"):
+        speed.measure("batch", device="cuda")
+
+
+@pytest.mark.parametrize("what, device", [("loop", "cuda"), ("threads", "cpu"), ("batch", "cpu")])
+def test_what_is_of_the_cpu_is_measured_there_also_beside_a_gpu(monkeypatch, what, device):
+    """The machine that a table names is the one that did the work."""
+    monkeypatch.setattr(speed, "load_data", lambda *_: None)
+    monkeypatch.setattr(speed, "choose_device", lambda name: "cuda" if name == "auto" else name)
+    monkeypatch.setattr(speed, "device_facts", lambda chosen: {"name": chosen})
+    monkeypatch.setattr(speed, what, lambda **given: given)
+    result = speed.measure(what)[what]
+    assert result["machine"]["device"] == device and result["device"] in ("auto", device)
 
 
 def test_a_measurement_takes_the_place_of_the_one_before_and_the_page_follows(tmp_path):

@@ -64,12 +64,17 @@ def measure(
 ) -> dict:
     """Measure `what`, one of `MEASUREMENTS`; `epochs` is for batch. A dictionary for `json`.
 
-    Raises UsageError for another name, for a device that cannot be used and where a training fails,
-    and DataError where MNIST cannot be had.
+    `device` is for loop and target; the others are of the CPU, also where there is a GPU. Raises
+    UsageError for another name, for a device that cannot be used and where a training fails, and
+    DataError where MNIST cannot be had.
     """
     if what not in MEASUREMENTS:
         names = ", ".join(MEASUREMENTS)
         raise UsageError(f"there is no {what!r} to measure; choose one of {names}")
+    if what not in ("loop", "target"):
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"{what} is measured on the CPU only, not on {device!r}")
+        device = "cpu"
     try:
         chosen = choose_device(device)
     except ValueError as error:
@@ -182,7 +187,7 @@ def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
     """
     workers = cores()
     half = -(-repeats // 2)
-    given = {"threads": "1", "dataset": "mnist", "split": "holdout"}
+    given = {"threads": "1", "device_name": "cpu", "dataset": "mnist", "split": "holdout"}
     given |= {"data_dir": data_dir, "epochs": str(epochs)}
     bare = partial(run_trial, data_dir=data_dir)
     recipe = f"{QUICKEST}{epochs}"
