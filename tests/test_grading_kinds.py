@@ -537,3 +537,39 @@ ANEW = {
 @pytest.mark.parametrize("name", ANEW)
 def test_a_model_made_anew_begins_its_epochs_anew(tmp_path, name):
     assert epochs_of(tmp_path, ANEW[name]) == [(12, PASS), (12, PASS)]
+
+
+LOAD = "model.load_state_dict(torch.load('model.pt'))\n"
+LOADED = {
+    "in a cell before": ([NET, TABLE, MAKE, code(LOAD), TRAIN], True),
+    "in the training's cell": (
+        [NET, TABLE, code(f"model = Net()\n{LOAD}{STEPS}", counts(*FIRST))],
+        True,
+    ),
+    "by way of a variable": (
+        [
+            *(NET, TABLE, MAKE),
+            code("state = torch.load('model.pt')\nmodel.load_state_dict(state['model'])"),
+            TRAIN,
+        ],
+        True,
+    ),
+    "in Keras": ([KERAS, code("model.load_weights('model.h5')"), code(FIT, in_keras(FIRST))], True),
+    "the best ones, afterwards": (
+        [NET, TABLE, MAKE, code(STEPS + LOAD, counts(*FIRST)), code(LOAD)],
+        False,
+    ),
+    "into a model before this one": ([NET, TABLE, MAKE, code(LOAD), MAKE, TRAIN], False),
+    "of data": ([NET, TABLE, code("images = torch.load('training.pt')"), MAKE, TRAIN], False),
+    "as they were at first": (
+        [NET, TABLE, MAKE, code("model.load_state_dict(first)"), TRAIN],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_weights_that_are_loaded_before_a_training_are_flagged(tmp_path, name):
+    cells, expected = LOADED[name]
+    iteration = result(tmp_path, notebook(*map(dict, cells))).best.iteration
+    assert any("loads weights" in flag for flag in iteration.flags) == expected

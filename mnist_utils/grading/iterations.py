@@ -216,6 +216,11 @@ class _Reading:
             flags.append(
                 f"trains the model of {training.continues.where} on: those epochs count too"
             )
+        for cell in self.code.loads:
+            # Where a model is made later on, the weights belonged to another one.
+            if cell <= first and not any(map(self.code.made.get, range(cell + 1, first + 1))):
+                told = f"cell {cell} loads weights before this training"
+                flags.append(f"{told}: the epochs that made them are not counted")
         flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration

@@ -8,6 +8,7 @@ connected layers are noted, and decide nothing.
 """
 
 import ast
+import math
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ NUMBERS = re.compile(r"^\s{0,40}(\w{1,60})\s{0,4}=\s{0,4}(\d{1,6})\s{0,4}$", re.
 RESETS = re.compile(
     r"reset|init|apply|clone|load_(?:state|weights)|set_weights|clear_session", re.I
 )
+LOADS = {"load_model", "load_weights", "load_from_checkpoint", "from_pretrained"}
 VALUE = re.compile(r"\{[^{}]{0,80}\}|%[-+.\d]{0,8}[a-z]")  # in a text that is filled in
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -79,6 +81,7 @@ class Code:
     handed: dict[int, set[str]] = field(default_factory=dict)
     renewed: dict[int, set[str]] = field(default_factory=dict)
     renewed_late: dict[int, set[str]] = field(default_factory=dict)
+    loads: list[int] = field(default_factory=list)  # cells that read weights, before any loop
     # variables from outside of a function that it gives to calls, and that it sets or resets
     reached: dict[str, set[str]] = field(default_factory=dict)
     renews: dict[str, set[str]] = field(default_factory=dict)
@@ -190,7 +193,8 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
 
 
 def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
-    """Which variables a cell gives to calls, and which it sets or resets, functions aside."""
+    """Which variables a cell gives to calls, which it sets or resets, and whether it reads weights
+    from a file; functions aside."""
     calls = [node for node in outside if isinstance(node, ast.Call)]
     # A function that is called may use variables from outside of it.
     reached = [code.reached.get(_name(call), set()) for call in calls]
@@ -199,6 +203,9 @@ def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
     loops = [node.lineno for node in outside if isinstance(node, (ast.For, ast.While))]
     late = [node for node in outside if node.lineno >= min(loops, default=0)]
     code.renewed_late[cell] = _renewed(late, code)
+    early = {_name(call) for call in calls if call.lineno < min(loops, default=math.inf)}
+    if cell and (early & LOADS or {"load", "load_state_dict"} <= early):
+        code.loads.append(cell)
 
 
 def _renewed(nodes: list[ast.AST], code: Code) -> set[str]:
