@@ -216,11 +216,11 @@ class _Reading:
             flags.append(
                 f"trains the model of {training.continues.where} on: those epochs count too"
             )
-        for cell in self.code.loads:
-            # Where a model is made later on, the weights belonged to another one.
-            if cell <= first and not any(map(self.code.made.get, range(cell + 1, first + 1))):
-                told = f"cell {cell} loads weights before this training"
-                flags.append(f"{told}: the epochs that made them are not counted")
+        # Where a model was made later on, the weights belonged to another one.
+        made = max((n for n, models in self.code.made.items() if models and n <= first), default=0)
+        if loaded := [cell for cell in self.code.loads if made <= cell <= first]:
+            told = f"cell {loaded[-1]} loads weights before this training"
+            flags.append(f"{told}: the epochs that made them are not counted")
         flags += _read_batches(iteration, sorted(self.code.batch_sizes)) + iteration.flags
         iteration.flags = list(dict.fromkeys(flags))
         return iteration
