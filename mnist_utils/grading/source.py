@@ -8,7 +8,6 @@ connected layers are noted, and decide nothing.
 """
 
 import ast
-import math
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from .tables import layer_kind
 MAX_SOURCE = 100_000  # characters of one cell that are read
 MAX_PARSED = 1_000_000  # characters of one document that are read
 MAX_LAYERS = 1_000  # of one model, whose parts may hold each other many times over
+MAX_NAMES = 100  # outer variables of one function, which many cells may call
 MAGIC = re.compile(r"^(\s*)(?:[%!?]|\w[\w., ]{0,80}=\s*[!%]|[\w.]{1,80}\?{1,2}\s*$).*")
 CELL_MAGIC = re.compile(r"\s*%%(?:time|timeit|capture|prun|python3?|(?:write)?file .*\.py)\b")
 COMMENT = re.compile(r"#[^\n]*|('''|\"\"\").*?\1", re.S)
@@ -181,8 +181,8 @@ def _read_cell(document, cell, code: Code) -> tuple[list[Model], list[Model]]:
             parts = _nodes(node)
             outer = [part.names for part in parts if isinstance(part, ast.Global)]
             own = _set(parts).difference(*outer)
-            code.reached[node.name] = _handed(parts) - own
-            code.renews[node.name] = _renewed(parts, code) - own
+            code.reached[node.name] = _few(_handed(parts) - own)
+            code.renews[node.name] = _few(_renewed(parts, code) - own)
     made = _read_made(tree, code, line_at)
     code.newest = [code.newest, *defined, *made][-1]
     names = code.models | code.held
@@ -197,13 +197,15 @@ def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
     from a file; functions aside."""
     calls = [node for node in outside if isinstance(node, ast.Call)]
     # A function that is called may use variables from outside of it.
-    reached = [code.reached.get(_name(call), set()) for call in calls]
+    reached = [code.reached.get(name, set()) for name in set(map(_name, calls))]
     code.handed[cell] = _handed(calls).union(*reached)
-    code.renewed[cell] = _renewed(outside, code)
-    loops = [node.lineno for node in outside if isinstance(node, (ast.For, ast.While))]
-    late = [node for node in outside if node.lineno >= min(loops, default=0)]
-    code.renewed_late[cell] = _renewed(late, code)
-    early = {_name(call) for call in calls if call.lineno < min(loops, default=math.inf)}
+    code.renewed[cell] = code.renewed_late[cell] = _renewed(outside, code)
+    early = set(map(_name, calls))
+    loops = [node for node in outside if isinstance(node, (ast.For, ast.While))]
+    if loops:
+        late = [node for node in outside if node.lineno >= loops[0].lineno]
+        code.renewed_late[cell] = _renewed(late, code)
+        early = {_name(call) for call in calls if call.lineno < loops[0].lineno}
     if cell and (early & LOADS or {"load", "load_state_dict"} <= early):
         code.loads.append(cell)
 
@@ -212,8 +214,12 @@ def _renewed(nodes: list[ast.AST], code: Code) -> set[str]:
     """The variables that code sets or resets, itself or in the functions that it calls."""
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     resets = [call for call in calls if RESETS.search(_name(call))]
-    within = [code.renews.get(_name(call), set()) for call in calls]
+    within = [code.renews.get(name, set()) for name in set(map(_name, calls))]
     return (_set(nodes) | _handed(resets)).union(*within)
+
+
+def _few(names: set[str]) -> set[str]:
+    return set(sorted(names)[:MAX_NAMES])
 
 
 def _handed(nodes: list[ast.AST]) -> set[str]:
