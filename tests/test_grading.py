@@ -1034,6 +1034,8 @@ def test_links_and_pipes_in_a_folder_are_refused(tmp_path):
         ("a.ipynb", b'{"cells":' * 100_000, "nested too deeply"),
         ("a.ipynb", b"[" * 4_000_000, "JSON of too many parts"),
         ("a.ipynb", b'{"cells": [' + b"1" * 5000 + b"]}", "not JSON"),
+        ("a.ipynb", b'{"cells": [' + b"{}," * 2000 + b"{}]}", "more than 2,000 cells"),
+        ("a.html", b'<div class="jp-Cell">' * 2001, "more than 2,000 cells"),
         ("a.html", b"<" * 400_000, "HTML of more than 300,000 tags"),
         ("a.txt", b"x " * 3_000_000, "more than 4 MiB of text"),
         ("a.zip", b"PK\x03\x04 nothing", "not a zip file"),

@@ -125,8 +125,14 @@ def _notebook_cells(text: str) -> list[Cell]:
         cells = [cell for sheet in sheets for cell in _dicts(sheet.get("cells"))]
     if not isinstance(cells, list):
         raise Refused("not a notebook: it has no cells")
-    numbered = enumerate(cells[:MAX_CELLS], 1)
+    _check_count(cells)
+    numbered = enumerate(cells, 1)
     return [_notebook_cell(number, cell) for number, cell in numbered if isinstance(cell, dict)]
+
+
+def _check_count(cells: list) -> None:
+    if len(cells) > MAX_CELLS:
+        raise Refused(f"more than {MAX_CELLS:,} cells")
 
 
 def _notebook_cell(number: int, cell: dict) -> Cell:
@@ -178,7 +184,8 @@ def _list(value) -> list:
 def _html_cells(html: str) -> list[Cell]:
     """The cells of a notebook that nbconvert made into HTML; none where it is other HTML."""
     html = HIDDEN.sub("", html)
-    starts = [match.start() for match in CELL.finditer(html)][: MAX_CELLS + 1]
+    starts = [match.start() for match in CELL.finditer(html)]
+    _check_count(starts)
     found = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(html)]), 1):
         places = [match.start() for match in OUTPUT.finditer(html, start, end)]
@@ -199,7 +206,7 @@ def _html_cells(html: str) -> list[Cell]:
             else:
                 outputs.append(OUT.sub("", piece))
         found.append(Cell(number, "code", source.strip("\n"), "\n".join(outputs), count, error))
-    return found[:MAX_CELLS]
+    return found
 
 
 def text_of(html: str) -> str:
