@@ -114,8 +114,8 @@ class Pool:
         return [self.fails for _ in items]
 
 
-def measure_batch(monkeypatch, pool, record) -> dict:
-    """What `batch` measures where 7 runs end like this `record`."""
+def measure_batch(monkeypatch, pool, record, repeats=7) -> dict:
+    """What `batch` measures where all runs end like this `record`."""
 
     def run_batch(jobs, workers):
         # As the bare trainings, on whatever machine.
@@ -124,7 +124,7 @@ def measure_batch(monkeypatch, pool, record) -> dict:
 
     monkeypatch.setattr(speed, "engine", lambda workers: nullcontext(pool))
     monkeypatch.setattr(speed, "run_batch", run_batch)
-    return speed.batch(repeats=7, data_dir="data", epochs=3)
+    return speed.batch(repeats=repeats, data_dir="data", epochs=3)
 
 
 def test_what_a_batch_adds_is_the_difference_to_the_bare_trainings(monkeypatch):
@@ -138,6 +138,14 @@ def test_what_a_batch_adds_is_the_difference_to_the_bare_trainings(monkeypatch):
     # Seven runs are made eight, so that both halves are of one size.
     assert "seconds of 4 runs of quickest, epochs 3, 4 at a time" in text
     assert "a run takes 16.2 s, of which a batch adds 6.2 s" in text
+
+
+def test_many_runs_take_turns_of_five_for_each_worker(monkeypatch):
+    monkeypatch.setattr(speed, "cores", lambda: 2)
+    good = SimpleNamespace(status="completed", error="")
+    result = measure_batch(monkeypatch, Pool(), good, repeats=100)
+    assert [len(turns) for turns in result["seconds"].values()] == [10, 10]
+    assert result["title"] == "seconds of 10 runs of quickest, epochs 3, 2 at a time"
 
 
 def test_a_training_that_failed_is_not_measured(monkeypatch):

@@ -182,11 +182,12 @@ def with_borders() -> nn.Module:
 def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
     """Trainings of the recipe `quickest`, one thread each, bare and as a batch of notebooks.
 
-    Half of the seeds are run both ways, then the other half. A batch pays for starting its
-    processes; those of the bare trainings have imported everything before.
+    Five seeds for each worker are run both ways, then the next five, since a machine's speed may
+    change; there are two such turns at least. A batch pays in each for starting its processes;
+    those of the bare trainings have imported everything before.
     """
     workers = cores()
-    half = -(-repeats // 2)
+    size = min(5 * workers, -(-repeats // 2))
     given = {"threads": "1", "device_name": "cpu", "dataset": "mnist", "split": "holdout"}
     given |= {"data_dir": data_dir, "epochs": str(epochs)}
     bare = partial(run_trial, data_dir=data_dir)
@@ -194,7 +195,8 @@ def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
     seconds = {"bare": [], "batch": []}
     with engine(workers) as pool:
         pool.map(Trial.read, [recipe] * workers)
-        for seeds in (range(half), range(half, 2 * half)):
+        for first in range(0, repeats, size):
+            seeds = range(first, first + size)
             started = time.perf_counter()
             ended = pool.map(bare, [(recipe, seed) for seed in seeds])
             seconds["bare"].append(time.perf_counter() - started)
@@ -209,9 +211,9 @@ def batch(repeats: int, data_dir: str, epochs: int, **_) -> dict:
             failed += [record.error for record in records if record.status != "completed"]
             if failed:
                 raise UsageError(f"not every training ended; nothing is measured: {failed[0]}")
-    one = {name: workers * statistics.mean(turns) / half for name, turns in seconds.items()}
+    one = {name: workers * statistics.mean(turns) / size for name, turns in seconds.items()}
     added = one["batch"] - one["bare"]
-    title = f"seconds of {half} runs of quickest, epochs {epochs}, {workers} at a time"
+    title = f"seconds of {size} runs of quickest, epochs {epochs}, {workers} at a time"
     notes = (
         "the ratio is the throughput of a batch to that of the bare trainings",
         f"a run takes {one['batch']:.1f} s, of which a batch adds {added:.1f} s",
