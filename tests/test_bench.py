@@ -210,7 +210,7 @@ def test_busy_cores_are_busy_until_the_end_of_the_block():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal to a group")
-@pytest.mark.parametrize("moment, seconds", [("begun", 4), ("a turn", 0.5)])
+@pytest.mark.parametrize("moment, seconds", [("begun", 1), ("a turn", 0.5)])
 def test_ctrl_c_ends_all_contenders_without_a_traceback(moment, seconds):
     """While they start, and in the first turn."""
     script = """from functools import partial
