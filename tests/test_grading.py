@@ -1137,7 +1137,7 @@ def test_time_is_bounded_whatever_the_text(tmp_path, name):
         "</div>",
         "&#",
         "<script>",
-        "<div class='cell'>",
+        f"<div class='cell'>{'x' * 82}",  # as many cells as are read
     ],
 )
 def test_tags_take_linear_time(piece):
