@@ -77,12 +77,13 @@ class Code:
     batch_sizes: set[int] = field(default_factory=set)
     unparsed: list[Line] = field(default_factory=list)  # fully connected layers in broken code
     prints: dict[str, set[str]] = field(default_factory=dict)  # letters before "acc", whose it is
-    # variables that a cell gives to calls, those that it sets or resets, also from its first loop on
+    # variables that a cell gives to calls
     handed: dict[int, set[str]] = field(default_factory=dict)
+    # variables that a cell sets or resets: all, and those from its first loop on, if it has one
     renewed: dict[int, set[str]] = field(default_factory=dict)
     renewed_late: dict[int, set[str]] = field(default_factory=dict)
     loads: list[int] = field(default_factory=list)  # cells that read weights, before any loop
-    # variables from outside of a function that it gives to calls, and that it sets or resets
+    # variables from outside of a function: those that it gives to calls, those that it renews
     reached: dict[str, set[str]] = field(default_factory=dict)
     renews: dict[str, set[str]] = field(default_factory=dict)
 
@@ -197,10 +198,11 @@ def _note_variables(outside: list[ast.AST], cell: int, code: Code) -> None:
     from a file; functions aside."""
     calls = [node for node in outside if isinstance(node, ast.Call)]
     # A function that is called may use variables from outside of it.
-    reached = [code.reached.get(name, set()) for name in set(map(_name, calls))]
+    names = set(map(_name, calls))
+    reached = [code.reached.get(name, set()) for name in names]
     code.handed[cell] = _handed(calls).union(*reached)
     code.renewed[cell] = code.renewed_late[cell] = _renewed(outside, code)
-    early = set(map(_name, calls))
+    early = names
     loops = [node for node in outside if isinstance(node, (ast.For, ast.While))]
     if loops:
         late = [node for node in outside if node.lineno >= loops[0].lineno]
