@@ -153,11 +153,8 @@ def run(notebooks, given, seeds, batch_file, dry_run, out, copy_to, jobs, **sett
         names, values, numbers = plan.read_batch(batch_file)
         notebooks, given, seeds = notebooks or names, values | given, seeds or numbers
     paths = [find_notebook(name) for name in notebooks or [SUBMISSION]]
-    planned = plan.plan(paths, given, seeds, out, copy_to=copy_to)
+    planned = plan.plan(paths, given, seeds, out, copy_to)
     workers = min(len(planned), devices.choose_workers(jobs))
-    if workers > 1:
-        threads = devices.share_of_cores(workers)
-        planned = plan.plan(paths, given, seeds, out, threads, copy_to)
     if dry_run:
         click.echo(plan.describe(planned, workers, settings["force"]))
         return 0

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from conftest import ROOT, make_record
 
 from mnist_utils.__main__ import main
+from mnist_utils.batch import executor
 from mnist_utils.batch.devices import choose_workers, gpus, share_of_cores
 from mnist_utils.batch.execute import run_notebook
 from mnist_utils.batch.executor import run_batch
@@ -440,14 +442,43 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(notebook, tmp_path):
     )
 
 
-def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
+def test_runs_side_by_side_share_the_cores(notebook, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert [share_of_cores(workers) for workers in (1, 3, 16)] == [8, 2, 1]
     assert 1 <= choose_workers("auto") <= 8
-    seed_model = find_notebook(str(ROOT / "notebooks/01_seed_model.ipynb"))
-    for given, threads in (({}, 2), ({"threads": "5"}, 5)):
-        (job,) = plan([seed_model], given, [0], tmp_path, threads=2)
-        assert job.values["threads"] == threads
+    path = notebook("print('threads', __import__('os').environ.get('OMP_NUM_THREADS'))")
+    # One at a time, two, and two where the user has said how many.
+    for workers, said, threads in ((1, None, "None"), (2, None, "4"), (2, "3", "3")):
+        if said:
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+        jobs = plan([path], {}, [0, 1], tmp_path / f"{workers}-{said}")
+        run_batch(jobs, workers)
+        assert all(f"threads {threads}\n" in printed(job.folder) for job in jobs)
+        assert os.environ.get("OMP_NUM_THREADS") == said
+
+
+def test_how_many_runs_there_are_at_a_time_decides_nothing(tmp_path, monkeypatch, capsys):
+    """On many cores a run has several threads, but its own number of threads stays as it was."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.chdir(ROOT)
+    plans = []
+    for jobs in ("1", "2"):
+        words = ["run", "every_seed", "--seeds", "0-1", "--jobs", jobs, "--dry-run"]
+        assert main([*words, "--out", str(tmp_path)]) == 0
+        plans.append(capsys.readouterr().out.splitlines()[:-1])
+    assert plans[0] == plans[1] and "threads" not in plans[0][0]
+
+
+def test_workers_that_are_lost_together_are_waited_for_once(monkeypatch):
+    slept = []
+    monkeypatch.setattr(executor.time, "sleep", slept.append)
+    monkeypatch.setattr(executor, "_ended", lambda futures: futures)
+    future = type("Future", (), {"status": "lost"})
+    client = SimpleNamespace(submit=lambda *_, **__: future())
+    ended = list(executor.Engine(client, 4).map_unordered(print, range(4)))
+    assert [type(outcome) for _, outcome in ended] == [executor.Lost] * 4
+    assert slept == [executor.ORPHAN]
 
 
 def test_on_gpus_the_runs_are_spread_over_the_devices(notebook, tmp_path, monkeypatch):
@@ -561,6 +592,25 @@ def test_a_run_of_other_inputs_is_not_done(notebook, tmp_path, monkeypatch):
     installing["cells"].append(nbformat.v4.new_code_cell("%pip install elsewhere"))
     path.write_text(json.dumps(installing))
     assert same == fingerprint(path, {"seed": 1})
+
+
+def test_a_default_run_is_done_where_one_on_mnist_with_one_thread_is(tmp_path):
+    path = ROOT / "notebooks/every_seed.ipynb"
+
+    def done(record: RunRecord, *given: str) -> bool:
+        values = check_values(path, dict(pair.split("=") for pair in given))
+        return Job(path, values, tmp_path).is_done(record)
+
+    committed = RunRecord.load(ROOT / "reports/every_seed/seed-0")
+    parameters = committed.inputs["parameters"]
+    assert (parameters["dataset"], parameters["threads"]) == ("mnist", 1)
+    for given in ([], ["threads=0"], ["dataset=mnist"], ["dataset=auto", "threads=1"]):
+        assert done(committed, *given)
+    for given in (["threads=2"], ["dataset=digits"], ["seed=1"], ["dataset=auto", "epochs=18"]):
+        assert not done(committed, *given)
+    # What `auto` found may have been the digits.
+    parameters["dataset"] = "auto"
+    assert done(committed) and not done(committed, "dataset=mnist")
 
 
 def test_the_command_runs_seeds_and_says_which_failed(notebook, tmp_path):

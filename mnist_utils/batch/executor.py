@@ -25,21 +25,21 @@ from pathlib import Path
 from ..errors import RecordError, UsageError
 from ..records import RunRecord
 from . import copies, execute
-from .devices import own_gpu
+from .devices import own_gpu, share_of_cores
 from .kernel import Kernel
 from .plan import Job
 from .summary import Progress, conclude, say, write_summary
 
 POLL = 0.2  # seconds between two looks at what has ended
 GRACE = 15.0  # seconds that items have to end by themselves when they are told to
-ORPHAN = 2.0  # seconds in which a kernel whose process was killed notices it and ends
+ORPHAN = 2.0  # seconds in which what a killed process has started notices it and ends
 STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 STOPPED: set[str] = set()  # in a worker: the engines whose items must stop
 LOCAL = {  # Dask's settings for the processes of this machine
     "distributed.scheduler.allowed-failures": 0,  # a lost process is its item's failure
     "distributed.scheduler.worker-ttl": None,  # a process too busy to answer is not lost
     "distributed.worker.daemon": False,  # it has processes of its own
-    "distributed.nanny.pre-spawn-environ": {},  # no thread counts but the run's own
+    "distributed.nanny.pre-spawn-environ": {},  # would stay in the environment of this process
     # Two that look many times a second, and together take a tenth of a core from the runs.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
@@ -88,8 +88,10 @@ class Engine:
                 told = self.stops
                 deadline = self._stop(len(running))
             tick(len(running))
-            for future in _ended(list(running)):
-                yield running.pop(future), self._outcome(future)
+            ended = [(running.pop(one), self._outcome(one)) for one in _ended(list(running))]
+            if any(isinstance(outcome, Lost) for _, outcome in ended):
+                time.sleep(ORPHAN)
+            yield from ended
             if time.monotonic() > deadline:
                 yield from ((item, Lost("stopped from outside")) for item in running.values())
                 return
@@ -169,10 +171,15 @@ def engine(workers: int | None = None, scheduler: str | None = None) -> Iterator
 
 
 def _processes(count: int):
+    import dask
     from distributed import Client
 
+    # Side by side, each has its share of the cores, unless this is set already. It is no parameter
+    # of a run: what comes out must not depend on how many there are.
+    threads = {"OMP_NUM_THREADS": share_of_cores(count)} if count > 1 else {}
+    settings = dask.config.set({"distributed.nanny.environ": threads})
     # A new process inherits what is ignored: the terminal's Ctrl-C must not end it.
-    with _handling({signal.SIGINT: signal.SIG_IGN}):
+    with settings, _handling({signal.SIGINT: signal.SIG_IGN}):
         return Client(
             n_workers=count, threads_per_worker=1, memory_limit=None, preload=[__name__],
             dashboard_address="127.0.0.1:0", silence_logs="CRITICAL",
@@ -304,8 +311,6 @@ def _record_of(job: Job, batch: str, outcome, stopping: bool) -> RunRecord:
     reason = f"{type(outcome).__name__}: {outcome}"
     if isinstance(outcome, (UsageError, Lost)):
         reason = str(outcome)
-    if isinstance(outcome, Lost):
-        time.sleep(ORPHAN)
     if stopping and not isinstance(outcome, UsageError):
         status = "interrupted"
     record = execute.settle(job, execute.attempts_of(job, batch), status, reason)

@@ -28,6 +28,9 @@ def fingerprint(path: Path, values: dict) -> dict:
     changed = path.stat().st_mtime_ns if path.exists() else 0
     notebook, defaults = _of_notebook(path, changed)
     parameters = {name: v for name, v in (defaults | values).items() if name not in PLACES}
+    # By default other threads help the first one only where no number changes.
+    if parameters.get("threads") == 0:
+        parameters["threads"] = 1
     return {"notebook": notebook, "package": _of_package(PACKAGE), "parameters": parameters}
 
 

@@ -69,12 +69,19 @@ class Job:
         return RunRecord.load(self.folder)
 
     def is_done(self, record: RunRecord | None = None) -> bool:
-        """Whether the record, by default the job's own, is of a completed run of these inputs."""
+        """Whether the record, by default the job's own, is of a completed run of these inputs.
+
+        A run on MNIST is also one of the dataset `auto`, which means MNIST where it can be had.
+        """
         try:
             record = record or self.record()
         except RecordError:
             return False
-        return record.status == "completed" and record.inputs == self.inputs
+        asked = [self.inputs]
+        parameters = self.inputs["parameters"]
+        if parameters.get("dataset") == "auto":
+            asked.append(self.inputs | {"parameters": parameters | {"dataset": "mnist"}})
+        return record.status == "completed" and record.inputs in asked
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -98,14 +105,12 @@ def plan(
     given: dict[str, str | list[str]],
     seeds: Iterable[int] | str | None,
     out: Path,
-    threads: int | None = None,
     copy_to: str = "",
 ) -> list[Job]:
     """Every notebook with every combination of values and every seed (None: the notebook's own).
 
     `seeds` may be a text, as for `parse_seeds`. `given` are texts by name. A list is several
-    values; so is a text with commas, where the parameter is a number or a choice. `threads` is
-    given to those notebooks that have that parameter and no other value for it. Raises UsageError
+    values; so is a text with commas, where the parameter is a number or a choice. Raises UsageError
     for whatever can be known to fail: values that are undeclared or impossible, two runs in one
     folder, more than 10,000 runs, a place or an address that cannot be written.
     """
@@ -117,7 +122,7 @@ def plan(
     url = copies.check_address(copy_to) if copy_to else ""
     jobs: dict[Path, Job] = {}
     for path in paths:
-        for values, variant in _combinations(path, given, seeds, threads):
+        for values, variant in _combinations(path, given, seeds):
             job = Job(path, values, out, variant, url)
             other = jobs.setdefault(job.folder, job)
             if other != job:
@@ -128,10 +133,10 @@ def plan(
     return list(jobs.values())
 
 
-def _combinations(path: Path, given: dict, seeds: Iterable[int] | None, threads: int | None):
+def _combinations(path: Path, given: dict, seeds: Iterable[int] | None):
     """(values, variant) of each run of one notebook."""
     declared = read_parameters(path)
-    choices = {"threads": [threads]} if threads and "threads" in declared else {}
+    choices = {}
     for name, texts in given.items():
         parameter = declared.get(name)
         if isinstance(texts, str) and parameter and (parameter.type != "str" or parameter.choices):
