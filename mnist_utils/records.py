@@ -6,6 +6,8 @@
 A record says what happened; whether that is good enough is `assignment.judge`'s to say.
 """
 
+import csv
+import io
 import json
 import math
 import os
@@ -26,6 +28,8 @@ from .errors import RecordError
 SCHEMA = 1
 STATUSES = ("running", "completed", "failed", "interrupted")
 ATTEMPT = "MNIST_UTILS_ATTEMPT"  # in the environment of a notebook that the runner executes
+# What a spreadsheet takes for a formula, at whatever character it separates cells.
+FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+\-@＝＋－＠])")
 PACKAGES = ("mnist_utils", "torch", "torchvision", "numpy", "papermill", "nbconvert")
 
 
@@ -214,6 +218,17 @@ def write_text(path: str | Path, text: str) -> None:
     """Replace `path` by `text`, UTF-8 with its line ends as they are, whole or not at all."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
+
+
+def csv_text(rows: list[list]) -> str:
+    """Rows as CSV in which a spreadsheet finds no formula, however it separates cells."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        # An apostrophe keeps a text from being a formula; a number stays one.
+        cells = [FORMULA.sub(r"\1\2'", cell) if isinstance(cell, str) else cell for cell in row]
+        table.writerow(cells)
+    return text.getvalue()
 
 
 def duration(seconds: float) -> str:

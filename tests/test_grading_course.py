@@ -168,7 +168,7 @@ def test_what_a_readme_claims_stands_on_a_line_of_its_own(tmp_path):
     "text", ["=1+1", " =1", "a;=cmd()", "a; +1", "x,@SUM(1)", "-2", "＝1", "a|=1", "a;\n=1"]
 )
 def test_no_cell_begins_a_formula_wherever_a_spreadsheet_cuts_it(text):
-    (line,) = output.csv_text([[text, "b"]]).splitlines()
+    (line,) = output.as_csv([[text, "b"]]).splitlines()
     for separator in ",;\t|":
         for cell in next(csv.reader([line], delimiter=separator)):
             assert cell.strip()[:1] not in tuple("=+-@＝"), (line, cell)

@@ -1,21 +1,17 @@
 """What a person sees of runs: what they print, a line for each, a bar, a table, summary.csv."""
 
-import csv
-import io
 import math
 import os
-import re
 import statistics
 import sys
 import time
 
 from .. import assignment
-from ..records import RunRecord, duration, write_text
+from ..records import RunRecord, csv_text, duration, write_text
 from .plan import Job
 
 COLUMNS = "job notebook seed status last_accuracy best_accuracy epochs started finished error"
 LISTING = 20  # more lines than these that are printed at once are not for a terminal
-FORMULA = re.compile(r"(^|[,;|\t\r\n])(\s*)(?=[=+@-])")  # however a spreadsheet separates cells
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -120,20 +116,16 @@ def format_summary(rows: list[tuple[Job, RunRecord]]) -> str:
 
 def write_summary(rows: list[tuple[Job, RunRecord]]) -> None:
     """Write `out`/summary.csv, a line for each job, whole or not at all."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS.split())
+    lines = [COLUMNS.split()]
     for job, record in rows:
         reached = ["", ""]
         if record.epochs:
             reached = [record.last.validation_accuracy, record.best.validation_accuracy]
-        cells = [job.name, record.notebook, record.seed, record.status, *reached]
-        cells += [len(record.epochs), record.started, record.finished, record.error]
-        # An apostrophe keeps a text from being a formula.
-        table.writerow([FORMULA.sub(r"\1\2'", c) if isinstance(c, str) else c for c in cells])
+        line = [job.name, record.notebook, record.seed, record.status, *reached]
+        lines.append(line + [len(record.epochs), record.started, record.finished, record.error])
     file = rows[0][0].out / "summary.csv"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, text.getvalue())
+        write_text(file, csv_text(lines))
     except OSError as error:
         say(f"{file} could not be written ({error.strerror})")

@@ -7,25 +7,20 @@ All of it holds text that strangers wrote: HTML is escaped, a spreadsheet is giv
 terminal no escapes.
 """
 
-import csv
 import dataclasses
-import io
 import json
-import re
 from fractions import Fraction
 from pathlib import Path
 
 from ..assignment import FAIL, PASS
 from ..errors import UsageError
-from ..records import write_text
+from ..records import csv_text, write_text
 from ..templating import STYLE, TEMPLATES, fill, policy
 from . import course
 from .facts import Accuracy
 from .iterations import LAYERS
 from .lines import Line, cut
 from .rules import FOURTH, LAST, NOT_SHOWN, Rules
-
-FORMULA = re.compile(r"(^|[;,|])(\s*)(?=[=+\-@＝＋－＠])")  # what a spreadsheet takes for one
 
 
 def facts(grade, rules: Rules, points: dict[str, float] | None = None) -> dict[str, str]:
@@ -143,7 +138,7 @@ def write(files: dict[str, Path | None], grades: list, rules: Rules, points: dic
         if kind in writers:
             text = writers[kind](grades, rules, points)
         else:
-            text = csv_text(course.import_rows(kind, grades, points or {}, missed, rules.name))
+            text = as_csv(course.import_rows(kind, grades, points or {}, missed, rules.name))
         try:
             write_text(path, text)
         except OSError as error:
@@ -153,18 +148,12 @@ def write(files: dict[str, Path | None], grades: list, rules: Rules, points: dic
 def to_csv(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
     """One line a submission, of which there is at least one."""
     rows = [facts(grade, rules, points) for grade in grades]
-    return csv_text([list(rows[0]), *(list(row.values()) for row in rows)])
+    return as_csv([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
-def csv_text(rows: list[list[str]]) -> str:
-    """Rows as CSV in which a spreadsheet finds no formula, also where it separates cells otherwise
-    than this file does, as at semicolons."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    for row in rows:
-        cells = [" ".join(cell.split()) for cell in row]
-        table.writerow([FORMULA.sub(r"\1\2'", cell) for cell in cells])
-    return text.getvalue()
+def as_csv(rows: list[list[str]]) -> str:
+    """Rows as CSV, each on a line of its own whatever its cells hold."""
+    return csv_text([[" ".join(cell.split()) for cell in row] for row in rows])
 
 
 def to_json(grades: list, rules: Rules, points: dict[str, float] | None = None) -> str:
