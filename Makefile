@@ -9,11 +9,10 @@ export MNIST_MIRROR
 run: .venv/ready
 	.venv/bin/python -m mnist_utils run $(if $(MNIST_MIRROR),--mirror "$(MNIST_MIRROR)") $(ARGS)
 
-# Two processes share the test files, so that two cores are used.
 test: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest $(ARGS)
 
 bench: .venv/ready
 	.venv/bin/python -m mnist_utils bench $(if $(MNIST_MIRROR),--mirror "$(MNIST_MIRROR)") $(ARGS)
