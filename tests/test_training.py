@@ -271,7 +271,9 @@ def test_each_epochs_line_survives_on_a_terminal_of_any_size(size, tmp_path):
     command = f"stty {size}; {sys.executable} {tmp_path / 'train.py'}"
     printed = subprocess.run([script, "-qec", command, "/dev/null"], capture_output=True, text=True)
     assert printed.returncode == 0, printed.stdout
-    assert re.findall(r"Epoch (\d): 100%", printed.stdout) == ["1", "2"]
+    # On a busy machine a full bar is drawn twice.
+    full = re.findall(r"Epoch (\d): 100%", printed.stdout)
+    assert list(dict.fromkeys(full)) == ["1", "2"]
 
 
 def test_a_warmup_of_all_steps_never_divides_by_zero():
